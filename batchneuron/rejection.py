@@ -1,0 +1,28 @@
+"""A row that gets no prediction, and why.
+
+Readers, tokenising, and the checks behind the device all reject rows with this one record; the row
+stays in its part with null predictions and `_error` set.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Code = Literal[
+    "bad_record",  # the reader could not parse the line or the value
+    "null_input",  # a column the task needs is null in this row
+    "too_long",  # longer than the longest shape, and `shapes.overflow: reject`
+    "non_finite",  # the device gave NaN or infinity
+    "zero_norm",  # the embedding has no direction to normalise
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """One rejected row."""
+
+    row: int
+    """Position in the shard, from 0."""
+    code: Code
+    message: str

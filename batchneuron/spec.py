@@ -1,0 +1,117 @@
+"""What a user asks for: one frozen record per section of the YAML file.
+
+Knows the words and their defaults; does not know YAML (`parse.py`), the tasks' own options
+(`tasks/`), or what the machine can do (`backends/`).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+TaskName = Literal[
+    "feature-extraction",
+    "fill-mask",
+    "text-classification",
+    "token-classification",
+    "question-answering",
+    "zero-shot-classification",
+    "image-classification",
+]
+DType = Literal["float32", "bfloat16", "float16"]
+PositiveInt = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """Common rules of every section: frozen, and no unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class ModelSpec(Section):
+    """Which weights, at which commit."""
+
+    id: str | None = Field(None, description="Hub id (org/name or org/name@revision) or a folder; default: the task's.")
+    revision: str | None = Field(None, description="Branch, tag or commit; resolved to a commit and recorded.")
+    dtype: DType = Field("float32", description="Type the weights are loaded as.")
+    trust_remote_code: bool = Field(
+        False, description="Run code from the model's repository. Needs a 40-hex revision and --trust-remote-code."
+    )
+
+
+class InputSpec(Section):
+    """Which rows, and which of their columns."""
+
+    path: str = Field(
+        min_length=1,
+        description="File, glob, folder, s3:// URI, hub dataset id, or a format name (parquet, json, csv, arrow) with data_files.",
+    )
+    name: str | None = Field(None, description="Configuration of a hub dataset, as in datasets.load_dataset.")
+    data_files: str | list[str] | dict[str, str | list[str]] | None = Field(
+        None, description="Files, globs, or a mapping from split to them."
+    )
+    split: str = Field("train", description="Split to read.")
+    revision: str | None = Field(None, description="Commit, tag or branch of a hub dataset.")
+    columns: dict[str, str] = Field(
+        default_factory=dict,
+        description="Task input <- a column, or a template over columns: '{title}\\n{body}'.",
+    )
+    keep: list[str] | dict[str, str] | None = Field(
+        None, description="Columns carried through: a list, or {output name: column}; default: all."
+    )
+    limit: Annotated[int, Field(ge=0)] | None = Field(None, description="Only the first so many rows.")
+
+
+class ShapesSpec(Section):
+    """The static shapes, or how to plan them."""
+
+    batch_size: PositiveInt | Literal["auto"] = Field("auto", description="Rows of a batch; auto: by length.")
+    sequence_length: PositiveInt | list[PositiveInt] | Literal["auto"] = Field(
+        "auto", description="Tokens: a number, a list (the ladder), or auto: planned from a sample of the data."
+    )
+    max_length: PositiveInt | None = Field(None, description="Cap in tokens; default: the model's own limit.")
+    overflow: Literal["truncate", "split", "reject"] = Field(
+        "truncate", description="What happens to rows longer than the longest shape."
+    )
+
+
+class BackendSpec(Section):
+    """What runs the program."""
+
+    kind: Literal["auto", "cpu", "torch", "neuron-trace", "neuron"] = "auto"
+    workers: Annotated[int, Field(ge=0)] | Literal["auto"] = Field(
+        "auto", description="Worker processes, one core each; 0 runs in this process."
+    )
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    compiler_args: dict[str, str | int | float | bool] = Field(default_factory=dict)
+
+
+class OutputSpec(Section):
+    """Where the predictions go."""
+
+    path: str = Field(min_length=1, description="Run folder.")
+    shard_rows: PositiveInt | Literal["auto"] = Field("auto", description="Rows per shard, and so per output file.")
+    compression: Literal["zstd", "snappy", "lz4", "gzip", "none"] = "zstd"
+
+
+class ErrorsSpec(Section):
+    """How many rows may be rejected."""
+
+    max_rejected: Annotated[float, Field(ge=0, lt=1)] | Annotated[int, Field(ge=1)] = Field(
+        0.01, description="Below 1: a share of the rows. 1 or more: a number of rows."
+    )
+
+
+class JobSpec(Section):
+    """One job: a task over a dataset, from a YAML file."""
+
+    name: str | None = Field(None, description="For people; default: the file's name.")
+    task: TaskName
+    model: ModelSpec = ModelSpec()
+    input: InputSpec
+    shapes: ShapesSpec = ShapesSpec()
+    options: dict[str, JsonValue] = Field(default_factory=dict, description="The task's own options.")
+    backend: BackendSpec = BackendSpec()
+    output: OutputSpec
+    errors: ErrorsSpec = ErrorsSpec()

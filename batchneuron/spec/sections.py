@@ -21,6 +21,7 @@ TaskName = Literal[
 ]
 DType = Literal["float32", "bfloat16", "float16"]
 PositiveInt = Annotated[int, Field(ge=1)]
+Ladder = Annotated[list[PositiveInt], Field(min_length=1)]
 
 
 class Section(BaseModel):
@@ -32,11 +33,16 @@ class Section(BaseModel):
 class ModelSpec(Section):
     """Which weights, at which commit."""
 
-    id: str | None = Field(None, description="Hub id (org/name or org/name@revision) or a folder; default: the task's.")
-    revision: str | None = Field(None, description="Branch, tag or commit; resolved to a commit and recorded.")
+    id: str | None = Field(
+        None, description="Hub id (org/name or org/name@revision) or a folder; default: the task's."
+    )
+    revision: str | None = Field(
+        None, description="Branch, tag or commit; resolved to a commit and recorded."
+    )
     dtype: DType = Field("float32", description="Type the weights are loaded as.")
     trust_remote_code: bool = Field(
-        False, description="Run code from the model's repository. Needs a 40-hex revision and --trust-remote-code."
+        False,
+        description="Run code from the model's repository. Needs a 40-hex revision and --trust-remote-code.",
     )
 
 
@@ -45,7 +51,8 @@ class InputSpec(Section):
 
     path: str = Field(
         min_length=1,
-        description="File, glob, folder, s3:// URI, hub dataset id, or a format name (parquet, json, csv, arrow) with data_files.",
+        description="File, glob, folder, s3:// URI, hub dataset id, or a format name (parquet, json, csv, "
+        "arrow) with data_files.",
     )
     name: str | None = Field(None, description="Configuration of a hub dataset, as in datasets.load_dataset.")
     data_files: str | list[str] | dict[str, str | list[str]] | None = Field(
@@ -67,8 +74,9 @@ class ShapesSpec(Section):
     """The static shapes, or how to plan them."""
 
     batch_size: PositiveInt | Literal["auto"] = Field("auto", description="Rows of a batch; auto: by length.")
-    sequence_length: PositiveInt | list[PositiveInt] | Literal["auto"] = Field(
-        "auto", description="Tokens: a number, a list (the ladder), or auto: planned from a sample of the data."
+    sequence_length: PositiveInt | Ladder | Literal["auto"] = Field(
+        "auto",
+        description="Tokens: a number, a list (the ladder), or auto: planned from a sample of the data.",
     )
     max_length: PositiveInt | None = Field(None, description="Cap in tokens; default: the model's own limit.")
     overflow: Literal["truncate", "split", "reject"] = Field(
@@ -79,20 +87,32 @@ class ShapesSpec(Section):
 class BackendSpec(Section):
     """What runs the program."""
 
-    kind: Literal["auto", "cpu", "torch", "neuron-trace", "neuron"] = "auto"
+    kind: Literal["auto", "cpu", "torch", "neuron-trace", "neuron"] = Field(
+        "auto", description="What compiles and runs the program; auto: what this machine has."
+    )
     workers: Annotated[int, Field(ge=0)] | Literal["auto"] = Field(
         "auto", description="Worker processes, one core each; 0 runs in this process."
     )
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    compiler_args: dict[str, str | int | float | bool] = Field(default_factory=dict)
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto",
+        description="Type of the arithmetic; auto: bfloat16 where the hardware is made for it and "
+        "agrees with the reference, else float32.",
+    )
+    compiler_args: dict[str, str | int | float | bool] = Field(
+        default_factory=dict, description="Passed to the backend's compiler: optlevel, auto_cast."
+    )
 
 
 class OutputSpec(Section):
     """Where the predictions go."""
 
     path: str = Field(min_length=1, description="Run folder.")
-    shard_rows: PositiveInt | Literal["auto"] = Field("auto", description="Rows per shard, and so per output file.")
-    compression: Literal["zstd", "snappy", "lz4", "gzip", "none"] = "zstd"
+    shard_rows: PositiveInt | Literal["auto"] = Field(
+        "auto", description="Rows per shard, and so per output file."
+    )
+    compression: Literal["zstd", "snappy", "lz4", "gzip", "none"] = Field(
+        "zstd", description="Compression of the Parquet files."
+    )
 
 
 class ErrorsSpec(Section):
@@ -107,7 +127,7 @@ class JobSpec(Section):
     """One job: a task over a dataset, from a YAML file."""
 
     name: str | None = Field(None, description="For people; default: the file's name.")
-    task: TaskName
+    task: TaskName = Field(description="The kind of prediction.")
     model: ModelSpec = ModelSpec()
     input: InputSpec
     shapes: ShapesSpec = ShapesSpec()

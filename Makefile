@@ -1,0 +1,38 @@
+# `make demo` and `make test` do their own set-up; everything lives in .venv.
+.PHONY: setup demo test check fix e2e bench clean
+.DEFAULT_GOAL := help
+BIN := .venv/bin
+T ?= tests
+
+help:            ## this list
+	@grep -hE '^[a-z0-9]+: .*##|^[a-z0-9]+:  *##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+setup: .venv/ready  ## environment in .venv
+.venv/ready: pyproject.toml scripts/setup.sh
+	@scripts/setup.sh
+
+demo: setup      ## label 23,517 real rows, and show what came out
+	@$(BIN)/batchneuron run jobs/quickstart.yaml
+	@$(BIN)/batchneuron report out/quickstart --against category
+
+test: setup      ## the tests; one of them: make test T=tests/test_plan.py
+	$(BIN)/python -m pytest $(T)
+
+check: setup     ## what CI runs: format, lint, types, tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest tests
+
+fix: setup       ## format, and mend what can be mended safely
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+e2e: setup       ## every spec in jobs/, on this machine
+	$(BIN)/python -m pytest -m e2e tests/e2e
+
+bench: setup     ## figures of benchmarks/
+	$(BIN)/python benchmarks/memory.py
+
+clean:           ## remove .venv and outputs
+	rm -rf .venv out

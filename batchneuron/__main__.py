@@ -1,0 +1,6 @@
+"""`python -m batchneuron`."""
+
+from batchneuron.cli import main
+
+if __name__ == "__main__":
+    main()

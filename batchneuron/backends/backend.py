@@ -1,0 +1,100 @@
+"""The Backend seam: what compiles a program, and what runs it.
+
+The parent asks for facts and compiles; workers load and call. A backend is opened in the parent
+without touching a device or importing its framework; both happen in `compile` and `load`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from pydantic import JsonValue
+
+from batchneuron.items import Tensor
+from batchneuron.model import Model
+from batchneuron.shapes import Shape
+
+
+@dataclass(frozen=True, slots=True)
+class Core:
+    """What one worker owns: a NeuronCore, or a slice of CPU threads."""
+
+    index: int
+    cpus: tuple[int, ...] = ()
+    """CPUs the worker is pinned to; empty: not pinned."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Set in the worker before its first import of a framework."""
+
+
+@dataclass(frozen=True, slots=True)
+class BackendFacts:
+    """What a backend adds to the fingerprint, and how it likes to be fed."""
+
+    kind: str
+    target: str
+    """The instruction set or chip that decides the last bits of a result."""
+    precision: str
+    versions: Mapping[str, str]
+    compiler_args: Mapping[str, JsonValue]
+    batch_slots: int
+    """Slots of a batch that it runs best."""
+    compiles_per_shape: bool
+    """False: one artifact serves every shape."""
+
+
+@dataclass(frozen=True, slots=True)
+class CompileRequest:
+    """The program to compile, as facts: which task and options, over which model."""
+
+    task: str
+    options: Mapping[str, JsonValue]
+    model: Model
+
+
+class Executable(Protocol):
+    """A loaded artifact, bound to one shape."""
+
+    @property
+    def shape(self) -> Shape:
+        """The only shape it takes."""
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """The inputs it takes, in order."""
+
+    def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Outputs [B, …] of inputs [B, …], in the order of `input_names`.
+
+        Raises:
+            ProgramError: inputs of another shape.
+        """
+
+
+class Backend(Protocol):
+    """Compiles and runs programs on one kind of hardware."""
+
+    @property
+    def facts(self) -> BackendFacts:
+        """What it is, on this machine."""
+
+    def list_cores(self) -> tuple[Core, ...]:
+        """The cores of this machine that this process may use."""
+
+    def memory_per_worker_bytes(self, model: Model) -> int:
+        """Host memory that one worker will need, roughly."""
+
+    def compile(self, request: CompileRequest, shape: Shape, folder: Path) -> None:
+        """Write the artifact of one shape into an empty folder.
+
+        Raises:
+            BackendError: the compiler failed or is missing.
+        """
+
+    def load(self, folder: Path, shape: Shape, request: CompileRequest) -> Executable:
+        """The artifact in that folder, ready to be called with that shape.
+
+        `request` is what it was compiled from, for a backend that leaves the weights where they are.
+        """

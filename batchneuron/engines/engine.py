@@ -1,0 +1,30 @@
+"""The Engine seam: run these shards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from batchneuron.events import Event
+from batchneuron.plan import Shard
+from batchneuron.work_order import WorkOrder
+
+
+class Engine(Protocol):
+    """Somewhere that shards can be done."""
+
+    def run(
+        self,
+        order: WorkOrder,
+        shards: Sequence[Shard],
+        listener: Callable[[Event], None],
+        is_stopped: Callable[[], bool],
+    ) -> None:
+        """Do the shards, in about this order, and tell the listener.
+
+        Returns early, without an error, when `is_stopped` has become true; the shards in hand are
+        finished first. An error that the listener raises stops the work in the same way, and is raised.
+
+        Raises:
+            BatchNeuronError: what stopped the work; what was committed stays.
+        """

@@ -1,0 +1,29 @@
+"""Local processes: one worker per core of this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from batchneuron.backends.backend import Core
+from batchneuron.events import Event
+from batchneuron.plan import Shard
+from batchneuron.supervise import Supervisor
+from batchneuron.work_order import WorkOrder
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessEngine:
+    """Spawned worker processes, one per core given."""
+
+    cores: tuple[Core, ...]
+
+    def run(
+        self,
+        order: WorkOrder,
+        shards: Sequence[Shard],
+        listener: Callable[[Event], None],
+        is_stopped: Callable[[], bool],
+    ) -> None:
+        """Do the shards on all cores."""
+        Supervisor(order, self.cores, listener, is_stopped).run(shards)

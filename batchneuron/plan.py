@@ -1,0 +1,157 @@
+"""The plan: which rows make a shard, and the shapes they run in.
+
+Pure. Shard boundaries depend on the inventory and the spec alone, never on the number of workers, so
+that any machine cuts the same shards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from pydantic import TypeAdapter
+
+from batchneuron.shapes import Ladder
+from batchneuron.sources.source import Block, FileId, Inventory, Slice
+
+MIN_SHARD_ROWS = 4_096  # enough rows to fill the batches of eight shapes
+MAX_SHARD_ROWS = 16_384  # what a killed worker redoes at most
+MAX_SHARDS = 100_000
+MAX_SHARD_BYTES = 64 << 20  # a shard is held in memory, three at a time in a worker
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """A contiguous range of source rows: the unit of work, of resume, and one output file."""
+
+    index: int
+    row_lo: int
+    """Ordinal of the first row."""
+    slices: tuple[Slice, ...]
+
+    @property
+    def rows(self) -> int:
+        """Rows in this shard."""
+        return sum(piece.rows for piece in self.slices)
+
+    @property
+    def row_hi(self) -> int:
+        """One past the ordinal of the last row."""
+        return self.row_lo + self.rows
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The ordered shards, the shapes, and what they are expected to cost."""
+
+    shards: tuple[Shard, ...]
+    ladder: Ladder
+    tokens_per_row: float
+    """Mean over the sample; 0 when nothing was sampled."""
+    padding_share: float
+    """Predicted from the sample, 0 to 1."""
+
+    @property
+    def rows(self) -> int:
+        """Rows in all shards."""
+        return self.shards[-1].row_hi if self.shards else 0
+
+
+def size_shards(inventory: Inventory, wished: int | None) -> int:
+    """Rows per shard: as wished, or enough to fill batches and few enough to redo."""
+    if wished is not None:
+        return wished
+    rows = max(1, inventory.rows)
+    total_bytes = sum(block.size_bytes for file in inventory.files for block in file.blocks)
+    by_bytes = max(1, int(MAX_SHARD_BYTES / max(1.0, total_bytes / rows)))
+    by_rows = min(MAX_SHARD_ROWS, max(MIN_SHARD_ROWS, rows // 256))
+    return max(min(by_rows, by_bytes), -(-rows // MAX_SHARDS))
+
+
+def cut_shards(inventory: Inventory, shard_rows: int, limit: int | None = None) -> tuple[Shard, ...]:
+    """Shards of about `shard_rows` rows, in row order.
+
+    A block that fits a shard is never cut, so no block is decoded for two shards; one of more than one
+    and a half shards is cut into equal ones, which a reader streams. With no rows at all there is one
+    empty shard: its part carries the schema.
+    """
+    shards: list[Shard] = []
+    pending: list[Slice] = []
+    row_lo, held = 0, 0
+
+    def flush() -> None:
+        nonlocal row_lo, held, pending
+        if pending:
+            shards.append(Shard(len(shards), row_lo, tuple(pending)))
+            row_lo, held, pending = row_lo + held, 0, []
+
+    for file, block in _iter_blocks(inventory, limit):
+        if held + block.rows > shard_rows:
+            flush()
+        if 2 * block.rows <= 3 * shard_rows:
+            pending = _append(pending, _slice(file, block, 0, block.rows))
+            held += block.rows
+            continue
+        for lo, hi in _even_ranges(block.rows, -(-block.rows // shard_rows)):
+            pending, held = [_slice(file, block, lo, hi)], hi - lo
+            flush()
+    flush()
+    return tuple(shards) or (Shard(0, 0, ()),)
+
+
+def _iter_blocks(inventory: Inventory, limit: int | None) -> Iterator[tuple[FileId, Block]]:
+    left = inventory.rows if limit is None else limit
+    for file in inventory.files:
+        for block in file.blocks:
+            if left <= 0:
+                return
+            rows = min(block.rows, left)
+            left -= rows
+            if rows:
+                yield file.file, Block(block.row_lo, rows, block.size_bytes, block.position)
+
+
+def _even_ranges(rows: int, pieces: int) -> Iterator[tuple[int, int]]:
+    for piece in range(pieces):
+        yield rows * piece // pieces, rows * (piece + 1) // pieces
+
+
+def _slice(file: FileId, block: Block, lo: int, hi: int) -> Slice:
+    return Slice(file, block.row_lo + lo, block.row_lo + hi, block.row_lo, block.position)
+
+
+def _append(pending: list[Slice], piece: Slice) -> list[Slice]:
+    """The slices with one more, joined to the last where it continues the same file."""
+    if pending and pending[-1].file == piece.file and pending[-1].row_hi == piece.row_lo:
+        last = pending[-1]
+        joined = Slice(last.file, last.row_lo, piece.row_hi, last.block_row, last.block_position)
+        return [*pending[:-1], joined]
+    return [*pending, piece]
+
+
+def head_slices(shard: Shard, rows: int) -> tuple[Slice, ...]:
+    """The slices of a shard's first rows."""
+    pieces: list[Slice] = []
+    for piece in shard.slices:
+        if rows <= 0:
+            break
+        pieces.append(replace(piece, row_hi=min(piece.row_hi, piece.row_lo + rows)))
+        rows -= pieces[-1].rows
+    return tuple(pieces)
+
+
+def sample_shards(shards: Sequence[Shard], most: int) -> tuple[Shard, ...]:
+    """At most `most` shards, evenly spread from the first to the last."""
+    if len(shards) <= most:
+        return tuple(shards)
+    return tuple(shards[i * (len(shards) - 1) // (most - 1)] for i in range(most))
+
+
+def plan_to_json(plan: Plan) -> bytes:
+    """Canonical JSON of the plan: the same plan gives the same bytes."""
+    return TypeAdapter(Plan).dump_json(plan)
+
+
+def plan_from_json(text: bytes) -> Plan:
+    """The plan that `plan_to_json` wrote."""
+    return TypeAdapter(Plan).validate_json(text)

@@ -1,0 +1,185 @@
+"""Prepare: a spec to all that is known before a row is predicted.
+
+Two steps, because a resumed run needs only the first: `prepare` resolves model, backend, source and
+columns, without torch or a tokenizer; `make_plan` samples the data for the shapes and cuts the shards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import JsonValue
+
+from batchneuron.artifacts import default_cache, list_artifacts
+from batchneuron.backends import open_backend
+from batchneuron.backends.backend import Backend, CompileRequest
+from batchneuron.columns import Columns, bind_columns
+from batchneuron.encode import encode
+from batchneuron.errors import Problem, SpecError
+from batchneuron.fingerprint import PROTOCOL, Fingerprint, digest_json
+from batchneuron.model import resolve_model
+from batchneuron.plan import Plan, Shard, cut_shards, head_slices, sample_shards, size_shards
+from batchneuron.run_folder import RunRecord
+from batchneuron.shapes import LadderRequest, plan_ladder
+from batchneuron.sources import open_source
+from batchneuron.sources.source import Inventory, Source
+from batchneuron.spec.sections import JobSpec
+from batchneuron.tasks import find_kind, open_task
+from batchneuron.tasks.task import Encoder, Task
+from batchneuron.tokenize import Limit
+from batchneuron.work_order import WorkOrder
+
+_SAMPLED_SHARDS = 16
+_SAMPLED_ROWS_PER_SHARD = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A spec with everything it names found, opened and checked."""
+
+    spec: JobSpec
+    request: CompileRequest
+    task: Task
+    backend: Backend
+    source: Source
+    inventory: Inventory
+    columns: Columns
+    fingerprint: Fingerprint
+
+
+def prepare(spec: JobSpec, *, allow_remote_code: bool = False) -> Prepared:
+    """Resolve what the spec names.
+
+    Raises:
+        SpecError: options or columns that the task does not know.
+        DataError: the input is missing, unreadable, or lacks a column.
+        ModelError: the model cannot be had.
+        BackendError: this machine cannot run it.
+    """
+    kind = find_kind(spec.task)
+    options = kind.options.model_validate(spec.options).model_dump(mode="json")
+    backend = open_backend(spec)
+    source = open_source(spec.input)
+    inventory = source.inventory()
+    model = resolve_model(spec.model, kind.default_model, allow_remote_code=allow_remote_code)
+    task = open_task(spec.task, options, model)
+    columns = bind_columns(spec.input, kind, inventory.schema, task.schema)
+    request = CompileRequest(spec.task, options, model)
+    fingerprint = Fingerprint(_name_fields(spec, request, backend, inventory))
+    return Prepared(spec, request, task, backend, source, inventory, columns, fingerprint)
+
+
+def make_plan(prepared: Prepared) -> Plan:
+    """The plan of a new run; reads a sample of the rows.
+
+    Raises:
+        SpecError: a shape is longer than the model allows.
+    """
+    spec, inventory = prepared.spec, prepared.inventory
+    shards = cut_shards(inventory, _shard_rows(prepared), spec.input.limit)
+    encoder = prepared.task.open_encoder()
+    request = _request_ladder(spec, encoder.model_limit_tokens, prepared.backend.facts.batch_slots)
+    limit = Limit(request.limit_tokens, spec.shapes.overflow)
+    lengths = _sample_lengths(prepared, shards, encoder, limit)
+    ladder = plan_ladder(lengths, request)
+    sampled = lengths[lengths <= ladder.max_length]
+    tokens_per_row = float(lengths.mean()) if lengths.size else 0.0
+    return Plan(shards, ladder, tokens_per_row, ladder.padding_share(sampled))
+
+
+def make_order(prepared: Prepared, plan: Plan, record: RunRecord) -> WorkOrder:
+    """What workers are told."""
+    spec = prepared.spec
+    longest = plan.ladder.max_length
+    return WorkOrder(
+        spec=spec,
+        request=prepared.request,
+        columns=prepared.columns,
+        read_schema=prepared.columns.needed(prepared.inventory.schema),
+        ladder=plan.ladder,
+        limit=Limit(min(longest, spec.shapes.max_length or longest), spec.shapes.overflow),
+        artifacts=list_artifacts(prepared.backend, prepared.request, plan.ladder, default_cache()),
+        record=record,
+    )
+
+
+def _shard_rows(prepared: Prepared) -> int:
+    wished = prepared.spec.output.shard_rows
+    return size_shards(prepared.inventory, None if wished == "auto" else wished)
+
+
+def _request_ladder(spec: JobSpec, model_limit: int, batch_slots: int) -> LadderRequest:
+    shapes = spec.shapes
+    lengths: tuple[int, ...] | None = None
+    if shapes.sequence_length != "auto":
+        wished = shapes.sequence_length
+        lengths = (wished,) if isinstance(wished, int) else tuple(wished)
+    asked = {
+        "shapes.sequence_length": max(lengths, default=0) if lengths else 0,
+        "shapes.max_length": shapes.max_length,
+    }
+    problems = [
+        Problem("spec", key, f"{tokens} tokens, and the model takes {model_limit}", "choose a shorter one")
+        for key, tokens in asked.items()
+        if tokens and tokens > model_limit
+    ]
+    if problems:
+        raise SpecError(tuple(problems))
+    return LadderRequest(
+        limit_tokens=min(
+            model_limit, shapes.max_length or model_limit, max(lengths) if lengths else model_limit
+        ),
+        sequence_lengths=lengths,
+        batch_size=None if shapes.batch_size == "auto" else shapes.batch_size,
+        batch_slots=batch_slots,
+    )
+
+
+def _sample_lengths(
+    prepared: Prepared, shards: tuple[Shard, ...], encoder: Encoder, limit: Limit
+) -> NDArray[np.int32]:
+    """Tokens of the items of some rows from all over the input: int32 [N]."""
+    reader = prepared.source.open_reader(prepared.columns.needed(prepared.inventory.schema))
+    lengths = [np.zeros(0, dtype=np.int32)]
+    for shard in sample_shards(shards, _SAMPLED_SHARDS):
+        head = replace(shard, slices=head_slices(shard, _SAMPLED_ROWS_PER_SHARD))
+        if head.rows:
+            encoded = encode(head, reader.read(head.slices), prepared.columns, encoder, limit)
+            lengths.append(encoded.items.lengths)
+    reader.close()
+    return np.concatenate(lengths)
+
+
+def _name_fields(
+    spec: JobSpec, request: CompileRequest, backend: Backend, inventory: Inventory
+) -> Mapping[str, JsonValue]:
+    """Everything that can change a prediction or a part's boundaries, by name."""
+    facts, model = backend.facts, request.model
+    files: list[JsonValue] = [
+        [file.file.uri, file.file.size_bytes, file.file.version] for file in inventory.files
+    ]
+    given = spec.model_dump(mode="json")
+    return {
+        "protocol": PROTOCOL,
+        "task": spec.task,
+        "options": dict(request.options),
+        "model": {"commit": model.commit, "digest": model.digest, "dtype": spec.model.dtype},
+        "input": {
+            "files": digest_json(files),
+            "columns": given["input"]["columns"],
+            "keep": given["input"]["keep"],
+            "limit": given["input"]["limit"],
+        },
+        "shapes": given["shapes"],
+        "shard_rows": given["output"]["shard_rows"],
+        "backend": {
+            "kind": facts.kind,
+            "target": facts.target,
+            "precision": facts.precision,
+            "compiler_args": dict(facts.compiler_args),
+        },
+        "versions": dict(facts.versions),
+    }

@@ -1,0 +1,65 @@
+"""What a run would do, told without writing anything: `plan`, and `run --dry-run`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from batchneuron.artifacts import default_cache, list_artifacts, list_missing
+from batchneuron.engines import count_workers
+from batchneuron.prepare import make_plan, prepare
+from batchneuron.run_folder import RunFolder
+from batchneuron.spec.sections import JobSpec
+from batchneuron.stores import open_store
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """A job as it is planned."""
+
+    name: str
+    task: str
+    model: str
+    commit: str | None
+    backend: str
+    rows: int
+    files: int
+    shards: int
+    shards_done: int
+    shapes: tuple[str, ...]
+    tokens_per_row: float
+    padding_share: float
+    to_compile: int
+    workers: int
+    renamed: dict[str, str]
+    """Carried columns under another name than in the input: output name ← column."""
+    output: str
+
+
+def preview_run(spec: JobSpec, *, allow_remote_code: bool = False) -> Preview:
+    """What `run` would do now; raises what `run` would raise before its first row."""
+    prepared = prepare(spec, allow_remote_code=allow_remote_code)
+    folder = RunFolder(open_store(spec.output.path))
+    record = folder.read_run()
+    resumes = record is not None and record.fields == prepared.fingerprint.fields
+    plan = folder.read_plan(record) if resumes and record is not None else make_plan(prepared)
+    artifacts = list_artifacts(prepared.backend, prepared.request, plan.ladder, default_cache())
+    facts, model = prepared.backend.facts, prepared.request.model
+    wished = spec.backend.workers
+    return Preview(
+        name=spec.name or "",
+        task=spec.task,
+        model=model.id,
+        commit=model.commit,
+        backend=f"{facts.kind} {facts.precision} on {facts.target}",
+        rows=plan.rows,
+        files=len(prepared.inventory.files),
+        shards=len(plan.shards),
+        shards_done=len(folder.list_committed(record)) if resumes and record is not None else 0,
+        shapes=tuple(str(shape) for shape in plan.ladder.shapes),
+        tokens_per_row=plan.tokens_per_row,
+        padding_share=plan.padding_share,
+        to_compile=len(list_missing(artifacts)),
+        workers=count_workers(prepared.backend, model) if wished == "auto" else wished,
+        renamed={name: column for name, column in prepared.columns.keep.items() if name != column},
+        output=folder.store.location,
+    )

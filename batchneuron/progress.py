@@ -1,0 +1,146 @@
+"""Progress for people: a bar on a terminal, a plain line every 30 seconds elsewhere, always on stderr.
+
+Counts tokens, not rows: the longest rows go first, so that a count of rows would promise too much.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from batchneuron.events import BatchDone, Event, PartDone
+from batchneuron.run import Opened
+
+_LINE_EVERY_S = 30.0
+_SPEED_SPAN_S = 20.0
+
+
+@dataclass(slots=True)
+class Meter:
+    """What is done and what is left, in tokens."""
+
+    rows_left: int
+    tokens_per_row: float
+    rows_done: int = 0
+    tokens_done: int = 0
+    rejected: int = 0
+    _tokens_of_done_rows: int = 0
+    _marks: list[tuple[float, int]] = field(default_factory=list)
+
+    def note(self, event: Event, now_s: float) -> None:
+        """Count an event."""
+        match event:
+            case BatchDone(tokens=tokens):
+                self.tokens_done += tokens
+                self._marks = [mark for mark in self._marks if now_s - mark[0] < _SPEED_SPAN_S]
+                self._marks.append((now_s, self.tokens_done))
+            case PartDone():
+                self.rows_done += event.rows
+                self.rejected += event.rejected
+                self._tokens_of_done_rows += event.tokens
+            case _:
+                pass
+
+    @property
+    def tokens_total(self) -> float:
+        """All tokens: those of finished rows as counted, the others as the sample predicts."""
+        per_row = self.tokens_per_row
+        if self.rows_done:
+            per_row = self._tokens_of_done_rows / self.rows_done
+        return max(
+            self.tokens_done, self._tokens_of_done_rows + (self.rows_left - self.rows_done) * per_row, 1.0
+        )
+
+    @property
+    def share(self) -> float:
+        """Done, 0 to 1."""
+        return min(1.0, self.tokens_done / self.tokens_total)
+
+    @property
+    def tokens_per_s(self) -> float:
+        """Over the last twenty seconds."""
+        if len(self._marks) < 2:
+            return 0.0
+        (first_s, first), (last_s, last) = self._marks[0], self._marks[-1]
+        return (last - first) / max(last_s - first_s, 1e-6)
+
+    @property
+    def rows_per_s(self) -> float:
+        """At the present speed, for rows of mean length."""
+        mean = self.tokens_total / max(1, self.rows_left)
+        return self.tokens_per_s / mean if mean else 0.0
+
+    @property
+    def left_s(self) -> float | None:
+        """Seconds until the end at the present speed; None before there is one."""
+        return (self.tokens_total - self.tokens_done) / self.tokens_per_s if self.tokens_per_s else None
+
+    def line(self) -> str:
+        """All of it in one line."""
+        eta = f", {_clock(self.left_s)} left" if self.left_s is not None else ""
+        rejected = f", {self.rejected:,} rejected" if self.rejected else ""
+        return (
+            f"{self.share:.0%}, {self.rows_done:,} of {self.rows_left:,} rows written, "
+            f"{self.rows_per_s:,.0f} rows/s{rejected}{eta}"
+        )
+
+
+class Reporter:
+    """Shows a run while it runs."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._meter = Meter(0, 0.0)
+        self._bar: Progress | None = None
+        self._bar_task = TaskID(0)
+        self._said_s = time.monotonic()
+
+    def on_open(self, opened: Opened) -> None:
+        """Say what is going to be done."""
+        plan, spec = opened.plan, opened.prepared.spec
+        left = sum(shard.rows for shard in opened.missing)
+        facts = opened.prepared.backend.facts
+        self._console.print(
+            f"[bold]{spec.name}[/] · {spec.task} · {plan.rows:,} rows in {len(plan.shards)} shards · "
+            f"{len(plan.ladder.shapes)} shapes · {facts.kind} {facts.precision} · {opened.workers} workers",
+            highlight=False,
+        )
+        if left < plan.rows:
+            done = plan.rows - left
+            self._console.print(f"{done:,} rows are done already, {left:,} are left", highlight=False)
+        self._meter = Meter(left, plan.tokens_per_row)
+        if left and self._console.is_terminal:
+            self._bar = Progress(
+                BarColumn(),
+                TextColumn("{task.description}"),
+                TimeElapsedColumn(),
+                console=self._console,
+                transient=True,
+            )
+            self._bar_task = self._bar.add_task("loading the model", total=1.0)
+            self._bar.start()
+
+    def on_event(self, event: Event) -> None:
+        """Count it, and say so when it is time."""
+        now_s = time.monotonic()
+        self._meter.note(event, now_s)
+        if self._bar is not None:
+            self._bar.update(self._bar_task, completed=self._meter.share, description=self._meter.line())
+        elif now_s - self._said_s > _LINE_EVERY_S:
+            self._said_s = now_s
+            self._console.print(self._meter.line(), highlight=False)
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,0 +1,100 @@
+"""Records as text for people."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from batchneuron.preview import Preview
+from batchneuron.report import Agreement, Speed, Status
+from batchneuron.run import Summary
+
+_CELL = 48
+
+
+def render_plan(preview: Preview) -> str:
+    """What a run would do."""
+    renamed = ", ".join(f"{column} → {name}" for name, column in preview.renamed.items())
+    lines = [
+        ("job", f"{preview.name}, {preview.task}"),
+        ("model", f"{preview.model}{f' at {preview.commit}' if preview.commit else ''}"),
+        ("backend", f"{preview.backend}, {preview.workers} workers"),
+        (
+            "input",
+            f"{preview.rows:,} rows in {preview.files:,} files, {preview.tokens_per_row:.1f} tokens a row",
+        ),
+        ("shards", f"{preview.shards:,}, {preview.shards_done:,} of them done"),
+        ("shapes", " ".join(preview.shapes)),
+        ("padding", f"{preview.padding_share:.1%} of all slots, from a sample"),
+        ("to compile", f"{preview.to_compile} artifacts"),
+        *([("renamed", renamed)] if renamed else []),
+        ("output", preview.output),
+    ]
+    return "\n".join(f"{name:<11} {value}" for name, value in lines)
+
+
+def render_summary(summary: Summary) -> str:
+    """What a run did."""
+    rows = sum(part.rows for part in summary.done_now)
+    if not summary.done_now:
+        return f"nothing to do: all {summary.rows:,} rows are in {summary.output}/data"
+    slots = sum(part.slots for part in summary.done_now)
+    tokens = sum(part.tokens for part in summary.done_now)
+    truncated = sum(part.truncated for part in summary.done_now)
+    padding = 1 - tokens / slots if slots else 0.0
+    return (
+        f"{rows:,} rows in {summary.elapsed_s:.1f} s ({rows / summary.elapsed_s:,.0f} rows/s), "
+        f"{summary.rejected:,} rejected, {truncated:,} truncated, padding {padding:.1%}\n"
+        f"{summary.output}/data"
+    )
+
+
+def render_status(status: Status) -> str:
+    """How far a run has come."""
+    state = "finished" if status.is_finished else "not finished"
+    lines = [
+        f"{status.output}: {state}",
+        f"shards   {status.shards_done:,} of {status.shards:,}",
+        f"rows     {status.rows_done:,} of {status.rows:,}",
+        f"rejected {status.rejected:,}",
+    ]
+    if status.strays:
+        named = ", ".join(status.strays[:3])
+        lines.append(f"strays   {len(status.strays)} files in data/ are not of this run: {named}")
+    return "\n".join(lines)
+
+
+def render_report(status: Status, speed: Speed | None, preview: pa.Table, agreement: Agreement | None) -> str:
+    """A run's output at a glance."""
+    parts = [
+        f"output    {status.output}/data ({status.shards_done} Parquet files)",
+        "",
+        _render_rows(preview),
+        "",
+    ]
+    parts.append(f"rows      {status.rows_done:,} of {status.rows:,}, {status.rejected:,} rejected")
+    if agreement is not None and agreement.rows:
+        share, majority = agreement.equal / agreement.rows, agreement.majority_rows / agreement.rows
+        parts.append(
+            f"accuracy  {share:.1%} of labels equal '{agreement.column}' "
+            f"(always '{agreement.majority}': {majority:.1%})"
+        )
+    if speed is not None:
+        parts.append(f"speed     {speed.rows_per_s:,.0f} rows/s, start of the workers included")
+        parts.append(f"padding   {speed.padding_share:.1%} of all slots; {speed.truncated:,} rows truncated")
+    return "\n".join(parts)
+
+
+def _render_rows(table: pa.Table) -> str:
+    """Columns side by side, long values cut."""
+    columns = [[name, *(_cell(value) for value in table[name].to_pylist())] for name in table.column_names]
+    widths = [max(map(len, column)) for column in columns]
+    rows = zip(*columns, strict=True)
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
+
+
+def _cell(value: object) -> str:
+    text = f"{value:.4f}" if isinstance(value, float) else str(value)
+    text = " ".join(text.split())
+    return text if len(text) <= _CELL else f"{text[: _CELL - 1]}…"

@@ -1,0 +1,190 @@
+"""Report: what a run folder holds, read back from its parts; never from logs or memory."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from batchneuron.columns import ERROR, ROW
+from batchneuron.errors import ColumnMissing, DataError
+from batchneuron.events import PartDone
+from batchneuron.run_folder import RunFolder, RunRecord, part_name
+from batchneuron.stores import open_store
+
+_BATCH_ROWS = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How far a run has come."""
+
+    output: str
+    shards: int
+    shards_done: int
+    rows: int
+    rows_done: int
+    rejected: int
+    is_finished: bool
+    strays: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """What the committed parts cost, as their runners reported it."""
+
+    rows_per_s: float
+    """Over the last runner that committed anything."""
+    padding_share: float
+    """Slots that held no token, 0 to 1."""
+    truncated: int
+    encode_s: float
+    execute_s: float
+    finish_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """Predicted labels against a known column."""
+
+    column: str
+    rows: int
+    equal: int
+    majority: str
+    """The commonest known label."""
+    majority_rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """One rejected row of the output."""
+
+    row: int
+    code: str
+    message: str
+    part: str
+
+
+def read_status(path: str) -> Status:
+    """How far the run in this folder has come.
+
+    Raises:
+        DataError: there is no run in it.
+    """
+    folder, record = open_folder(path)
+    plan = folder.read_plan(record)
+    committed = folder.list_committed(record)
+    manifest = folder.read_manifest()
+    rejected = manifest.rejected if manifest else sum(part.rejected for part in _reported(folder))
+    return Status(
+        output=folder.store.location,
+        shards=len(plan.shards),
+        shards_done=len(committed),
+        rows=plan.rows,
+        rows_done=sum(shard.rows for shard in plan.shards if shard.index in committed),
+        rejected=rejected,
+        is_finished=manifest is not None,
+        strays=folder.list_strays(record),
+    )
+
+
+def read_speed(path: str) -> Speed | None:
+    """What the run cost, None while no part is committed."""
+    folder, _ = open_folder(path)
+    runners = [progress for progress in folder.read_progress() if progress.parts]
+    if not runners:
+        return None
+    parts = _reported(folder)
+    slots, tokens = sum(part.slots for part in parts), sum(part.tokens for part in parts)
+    largest = max(runners, key=lambda progress: sum(part.rows for part in progress.parts))
+    return Speed(
+        rows_per_s=sum(part.rows for part in largest.parts) / max(largest.elapsed_s, 1e-9),
+        padding_share=1 - tokens / slots if slots else 0.0,
+        truncated=sum(part.truncated for part in parts),
+        encode_s=sum(part.seconds.encode_s for part in parts),
+        execute_s=sum(part.seconds.execute_s for part in parts),
+        finish_s=sum(part.seconds.finish_s for part in parts),
+    )
+
+
+def read_preview(path: str, rows: int) -> pa.Table:
+    """The first rows of the output, vectors left out.
+
+    Raises:
+        DataError: nothing is committed yet.
+    """
+    for _, batch in _iter_batches(path, columns=None, rows=rows):
+        shown = [field.name for field in batch.schema if not _is_wide(field.type) and field.name != ERROR]
+        return pa.Table.from_batches([batch]).select(shown).slice(0, rows)
+    raise DataError("no part is committed yet", path)
+
+
+def compare_labels(path: str, column: str) -> Agreement:
+    """How often `label` equals a known column that was carried through.
+
+    Raises:
+        ColumnMissing: the output lacks one of them.
+    """
+    known: Counter[str] = Counter()
+    rows = equal = 0
+    for part, batch in _iter_batches(path, columns=None, rows=_BATCH_ROWS):
+        for name in ("label", column):
+            if name not in batch.schema.names:
+                raise ColumnMissing(
+                    f"no column '{name}' in the output", part, f"there are {batch.schema.names}"
+                )
+        truth = batch[column].cast(pa.string())
+        known.update(truth.drop_null().to_pylist())
+        matches = pc.equal(batch["label"], truth)
+        rows += batch.num_rows - matches.null_count
+        equal += pc.sum(matches).as_py() or 0
+    majority, majority_rows = known.most_common(1)[0] if known else ("", 0)
+    return Agreement(column, rows, equal, majority, majority_rows)
+
+
+def iter_rejected(path: str) -> Iterator[Rejected]:
+    """Every rejected row, in row order."""
+    for part, batch in _iter_batches(path, columns=[ROW, ERROR], rows=_BATCH_ROWS):
+        if batch[ERROR].null_count == batch.num_rows:
+            continue
+        for record in batch.filter(batch[ERROR].is_valid()).to_pylist():
+            yield Rejected(record[ROW], record[ERROR]["code"], record[ERROR]["message"], part)
+
+
+def open_folder(path: str) -> tuple[RunFolder, RunRecord]:
+    """The run folder at a path, and what it is for.
+
+    Raises:
+        DataError: there is no run in it.
+    """
+    folder = RunFolder(open_store(path))
+    record = folder.read_run()
+    if record is None:
+        raise DataError("no run in this folder", folder.store.location, "give the output.path of a job")
+    return folder, record
+
+
+def _iter_batches(path: str, columns: list[str] | None, rows: int) -> Iterator[tuple[str, pa.RecordBatch]]:
+    """Batches of the committed parts, in row order."""
+    folder, record = open_folder(path)
+    for index in sorted(folder.list_committed(record)):
+        name = part_name(record, index)
+        with pq.ParquetFile(folder.store.open_table(name)) as file:
+            for batch in file.iter_batches(batch_size=rows, columns=columns):
+                yield name, batch
+
+
+def _reported(folder: RunFolder) -> list[PartDone]:
+    """Each part that a runner has reported as its own, once."""
+    told = {
+        part.shard: part for progress in folder.read_progress() for part in progress.parts if part.created
+    }
+    return list(told.values())
+
+
+def _is_wide(kind: pa.DataType) -> bool:
+    return pa.types.is_fixed_size_list(kind) or (pa.types.is_list(kind) and _is_wide(kind.value_type))

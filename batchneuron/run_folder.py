@@ -1,0 +1,218 @@
+"""The run folder: which files there are, what they are called, and what they prove.
+
+    OUT/data/part-00042-of-00128-<run8>.parquet    a part: if it exists, it is committed
+    OUT/.batchneuron/run.json                      what this folder is for; created once
+    OUT/.batchneuron/plan-<sha16>.json.zst         the plan, by its content
+    OUT/.batchneuron/progress/<slot>.json          what a runner has done so far; advisory
+    OUT/.batchneuron/tmp/                          files being written
+    OUT/.batchneuron/manifest.json                 every part and its digest; created last
+
+The only module that knows these names. Resume is the list of parts subtracted from the plan.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pyarrow as pa
+from pydantic import JsonValue, TypeAdapter
+
+from batchneuron.errors import OutputConflict
+from batchneuron.events import PartDone
+from batchneuron.fingerprint import PROTOCOL, Fingerprint
+from batchneuron.plan import Plan, Shard, plan_from_json, plan_to_json
+from batchneuron.stores.store import Store
+from batchneuron.write import WrittenPart
+
+_RUN = ".batchneuron/run.json"
+_MANIFEST = ".batchneuron/manifest.json"
+_PROGRESS = ".batchneuron/progress"
+_PART = re.compile(r"part-(\d+)-of-(\d+)-([0-9a-f]{8})\.parquet")
+FINGERPRINT_KEY = "batchneuron.fingerprint"
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """What `run.json` says: everything needed to resume, and to refuse what does not belong."""
+
+    fingerprint: str
+    run8: str
+    fields: Mapping[str, JsonValue]
+    plan: str
+    """Name of the plan's file."""
+    shards: int
+    rows: int
+    spec: Mapping[str, JsonValue]
+    protocol: int = PROTOCOL
+    generation: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What one runner has committed, and how fast; a later runner has its own."""
+
+    slot: str
+    elapsed_s: float
+    parts: tuple[PartDone, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestPart:
+    """One part as the manifest lists it."""
+
+    name: str
+    row_lo: int
+    row_hi: int
+    rejected: int
+    size_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """All parts of a finished run. No clocks and no host names: racing finishers write the same bytes."""
+
+    fingerprint: str
+    rows: int
+    rejected: int
+    parts: tuple[ManifestPart, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """The files of one output location."""
+
+    store: Store
+
+    def read_run(self) -> RunRecord | None:
+        """What the folder is for, None while it is for nothing.
+
+        Raises:
+            OutputConflict: it was made by a version with another protocol.
+        """
+        content = self.store.read(_RUN)
+        if content is None:
+            return None
+        record = TypeAdapter(RunRecord).validate_json(content)
+        if record.protocol != PROTOCOL:
+            raise OutputConflict(
+                f"written with protocol {record.protocol}, this version speaks {PROTOCOL}",
+                self.store.location,
+            )
+        return record
+
+    def read_plan(self, record: RunRecord) -> Plan:
+        """The plan the run was opened with.
+
+        Raises:
+            OutputConflict: the file is gone or is not that plan.
+        """
+        content = self.store.read(f".batchneuron/{record.plan}")
+        if content is not None:
+            text = pa.input_stream(pa.BufferReader(content), compression="zstd").read()
+            if _plan_name(text) == record.plan:
+                return plan_from_json(text)
+        raise OutputConflict(
+            "the plan is missing or damaged", f"{self.store.location}/.batchneuron/{record.plan}"
+        )
+
+    def create_run(self, fingerprint: Fingerprint, plan: Plan, spec: Mapping[str, JsonValue]) -> RunRecord:
+        """Claim the folder: plan first, then `run.json`. Whoever comes second gets the first's record."""
+        self.store.prepare()
+        text = plan_to_json(plan)
+        name = _plan_name(text)
+        buffer = pa.BufferOutputStream()
+        with pa.CompressedOutputStream(buffer, "zstd") as stream:
+            stream.write(text)
+        self.store.create_bytes(f".batchneuron/{name}", buffer.getvalue().to_pybytes())
+        whole = Fingerprint({**fingerprint.fields, "plan": name})
+        record = RunRecord(
+            fingerprint=whole.digest,
+            run8=whole.run8(generation=1),
+            fields=fingerprint.fields,
+            plan=name,
+            shards=len(plan.shards),
+            rows=plan.rows,
+            spec=spec,
+        )
+        if self.store.create_bytes(_RUN, TypeAdapter(RunRecord).dump_json(record, indent=2)):
+            return record
+        return self.read_run() or record
+
+    def list_committed(self, record: RunRecord) -> frozenset[int]:
+        """Shards whose part exists."""
+        matches = (_PART.fullmatch(entry.name) for entry in self.store.list("data"))
+        return frozenset(int(match[1]) for match in matches if match and match[3] == record.run8)
+
+    def list_strays(self, record: RunRecord) -> tuple[str, ...]:
+        """Files in `data/` that are not parts of this run."""
+        ours = re.compile(rf"part-\d+-of-{record.shards:05d}-{record.run8}\.parquet")
+        return tuple(entry.name for entry in self.store.list("data") if not ours.fullmatch(entry.name))
+
+    def commit_part(self, record: RunRecord, shard: Shard, part: WrittenPart) -> bool:
+        """Publish a part: True, or False when another runner of the same run was first.
+
+        Raises:
+            OutputConflict: something else stands under the part's name.
+        """
+        name = part_name(record, shard.index)
+        if self.store.create(name, part.path):
+            return True
+        footer = self.store.read_footer(name)
+        if footer.get(FINGERPRINT_KEY) != record.fingerprint or int(footer["num_rows"]) != shard.rows:
+            raise OutputConflict(
+                "a file that is not of this run stands where a part belongs",
+                f"{self.store.location}/{name}",
+                "move it away and run again",
+            )
+        return False
+
+    def write_progress(self, progress: Progress) -> None:
+        """Say what this runner has done so far."""
+        self.store.replace_bytes(
+            f"{_PROGRESS}/{progress.slot}.json", TypeAdapter(Progress).dump_json(progress)
+        )
+
+    def read_progress(self) -> tuple[Progress, ...]:
+        """What every runner said it has done."""
+        contents = (self.store.read(f"{_PROGRESS}/{entry.name}") for entry in self.store.list(_PROGRESS))
+        return tuple(TypeAdapter(Progress).validate_json(content) for content in contents if content)
+
+    def write_manifest(self, record: RunRecord, plan: Plan, done: Mapping[int, PartDone]) -> Manifest:
+        """The manifest of a run whose parts all exist; parts nobody reported are read and hashed."""
+        sizes = {entry.name: entry.size_bytes for entry in self.store.list("data")}
+        parts = []
+        for shard in plan.shards:
+            name = part_name(record, shard.index).removeprefix("data/")
+            report = done.get(shard.index)
+            if report is not None and report.created:
+                rejected, sha256 = report.rejected, report.sha256
+            else:
+                rejected, sha256 = self._inspect(f"data/{name}")
+            parts.append(ManifestPart(name, shard.row_lo, shard.row_hi, rejected, sizes[name], sha256))
+        manifest = Manifest(record.fingerprint, plan.rows, sum(part.rejected for part in parts), tuple(parts))
+        self.store.create_bytes(_MANIFEST, TypeAdapter(Manifest).dump_json(manifest, indent=2))
+        return manifest
+
+    def _inspect(self, name: str) -> tuple[int, str]:
+        """Rejected rows and SHA-256 of a part that an earlier, killed runner committed."""
+        footer = self.store.read_footer(name)
+        content = self.store.read(name) or b""
+        return int(footer["batchneuron.rejected"]), hashlib.sha256(content).hexdigest()
+
+    def read_manifest(self) -> Manifest | None:
+        """The manifest, None while the run is not finished."""
+        content = self.store.read(_MANIFEST)
+        return TypeAdapter(Manifest).validate_json(content) if content else None
+
+
+def part_name(record: RunRecord, index: int) -> str:
+    """Where a shard's part goes, relative to the run folder."""
+    return f"data/part-{index:05d}-of-{record.shards:05d}-{record.run8}.parquet"
+
+
+def _plan_name(text: bytes) -> str:
+    return f"plan-{hashlib.sha256(text).hexdigest()[:16]}.json.zst"

@@ -1,0 +1,125 @@
+"""CSV and TSV files: a header line, then rows; every column is text.
+
+Nothing is converted, so `01234` stays what it is. A row with too many or too few fields, or with bytes
+that are not UTF-8, is rejected alone.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import pyarrow as pa
+from pyarrow import csv as arrow_csv
+
+from batchneuron.errors import SourceUnreadable
+from batchneuron.rejection import Rejection
+from batchneuron.sources.conform import unify
+from batchneuron.sources.lines import QuotedLines, Records, RecordScanner, scan_blocks
+from batchneuron.sources.location import first_line, map_files
+from batchneuron.sources.source import Block, FileId, FileInventory, Inventory, ShardRows
+from batchneuron.sources.text import TextCursor
+
+
+class CsvFormat:
+    """CSV, as a `Format`; tab-separated where the name says `.tsv`."""
+
+    def inventory(self, files: Sequence[FileId]) -> Inventory:
+        """Blocks from a scan of all files, columns from their headers."""
+        scans = map_files(_scan, files)
+        schema = unify(
+            (file, pa.schema([(name, pa.string()) for name in names]))
+            for file, (names, _) in zip(files, scans, strict=True)
+        )
+        listed = (FileInventory(file, blocks) for file, (_, blocks) in zip(files, scans, strict=True))
+        return Inventory(tuple(listed), schema)
+
+    def open_cursor(self, file: FileId, schema: pa.Schema) -> TextCursor:
+        """A cursor over the columns of `schema` that the file has."""
+        scanner, header = _open_scanner(file)
+        own = set(header)
+        wanted = tuple(name for name in schema.names if name in own)
+        # With no column to convert Arrow would convert them all; one is enough to see what is ragged.
+        return TextCursor(scanner, CsvParser(file.uri, header, wanted or header[:1]))
+
+
+def _scan(file: FileId) -> tuple[tuple[str, ...], tuple[Block, ...]]:
+    scanner, header = _open_scanner(file)
+    try:
+        return header, scan_blocks(scanner)
+    finally:
+        scanner.close()
+
+
+def _open_scanner(file: FileId) -> tuple[RecordScanner, tuple[str, ...]]:
+    """A scanner that has passed the header, and the names in it."""
+    scanner = RecordScanner(file, QuotedLines(_delimiter(file.uri).encode()))
+    line = scanner.pop_first()
+    if line is None:
+        raise SourceUnreadable("has no header line", file.uri, "the first line must name the columns")
+    try:
+        header = next(csv.reader([line.decode()], delimiter=_delimiter(file.uri)))
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise SourceUnreadable(f"has no readable header line: {first_line(error)}", file.uri) from error
+    return scanner, tuple(header)
+
+
+def _delimiter(uri: str) -> str:
+    return "\t" if uri.lower().removesuffix(".gz").endswith(".tsv") else ","
+
+
+@dataclass(frozen=True, slots=True)
+class CsvParser:
+    """Makes rows of CSV records; implements `Parser`."""
+
+    uri: str
+    header: tuple[str, ...]
+    wanted: tuple[str, ...]
+    """Columns to convert, at least one."""
+
+    def parse(self, records: Records, row: int) -> ShardRows:
+        """One row for each record, all columns text."""
+        tables: list[pa.Table] = []
+        rejections: list[Rejection] = []
+        self._collect(records, row, tables, rejections)
+        numbered = (replace(rejection, row=rejection.row - row) for rejection in rejections)
+        return ShardRows(pa.concat_tables(tables), tuple(numbered))
+
+    def _collect(
+        self, records: Records, row: int, tables: list[pa.Table], rejections: list[Rejection]
+    ) -> None:
+        """Parse in bulk; where Arrow refuses, halve until the records at fault are alone."""
+        try:
+            tables.append(self._parse_bulk(records))
+            return
+        except pa.ArrowInvalid as error:
+            if len(records) == 1:
+                reason = first_line(error).removeprefix("CSV parse error: Row #1: ")
+                message = f"{self.uri}: record {row + 1}: {reason}"
+                rejections.append(Rejection(row, "bad_record", message))
+                nulls = pa.nulls(1, pa.string())
+                tables.append(pa.Table.from_arrays([nulls] * len(self.wanted), names=list(self.wanted)))
+                return
+        middle = len(records) // 2
+        self._collect(records.part(0, middle), row, tables, rejections)
+        self._collect(records.part(middle, len(records)), row + middle, tables, rejections)
+
+    def _parse_bulk(self, records: Records) -> pa.Table:
+        data = records.span()
+        table = arrow_csv.read_csv(
+            pa.BufferReader(data),
+            read_options=arrow_csv.ReadOptions(
+                use_threads=False, block_size=len(data) + 1, column_names=self.header
+            ),
+            parse_options=arrow_csv.ParseOptions(delimiter=_delimiter(self.uri), newlines_in_values=True),
+            convert_options=arrow_csv.ConvertOptions(
+                column_types=dict.fromkeys(self.header, pa.string()),
+                include_columns=self.wanted,
+                strings_can_be_null=False,
+            ),
+        )
+        # Arrow ends a row at a bare carriage return too: more rows than records, never fewer.
+        if table.num_rows != len(records):
+            raise pa.ArrowInvalid("a carriage return outside of quotes")
+        return table

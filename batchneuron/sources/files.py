@@ -1,0 +1,136 @@
+"""Files as a `Source`: which format they have, and the format put to work."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Protocol
+
+import pyarrow as pa
+
+from batchneuron.errors import DataError, SourceNotFound
+from batchneuron.sources.arrow import ArrowFormat
+from batchneuron.sources.csv import CsvFormat
+from batchneuron.sources.jsonl import JsonLinesFormat
+from batchneuron.sources.listing import Found, expand
+from batchneuron.sources.location import verify_unchanged
+from batchneuron.sources.parquet import ParquetFormat
+from batchneuron.sources.reader import Cursor, SliceReader
+from batchneuron.sources.source import FileId, Inventory
+
+
+class Format(Protocol):
+    """One way to store rows in a file."""
+
+    def inventory(self, files: Sequence[FileId]) -> Inventory:
+        """The blocks of all files, and their common schema."""
+
+    def open_cursor(self, file: FileId, schema: pa.Schema) -> Cursor:
+        """A cursor over those columns of `schema` that the file has."""
+
+
+FORMATS: dict[str, Format] = {
+    "parquet": ParquetFormat(),
+    "json": JsonLinesFormat(),
+    "csv": CsvFormat(),
+    "arrow": ArrowFormat(),
+}
+BUILDERS = {
+    "parquet": "parquet",
+    "json": "json",
+    "jsonl": "json",
+    "csv": "csv",
+    "arrow": "arrow",
+    "feather": "arrow",
+}
+"""Format names as a spec has them."""
+
+_EXTENSIONS = {
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".jsonl": "json",
+    ".ndjson": "json",
+    ".json": "json",
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".arrow": "arrow",
+    ".feather": "arrow",
+    ".ipc": "arrow",
+}
+_GZIPPED = ("json", "csv")
+
+
+def format_of(name: str) -> str | None:
+    """The format that a file's name tells, None if it tells none."""
+    path = PurePosixPath(name.lower())
+    if path.suffix != ".gz":
+        return _EXTENSIONS.get(path.suffix)
+    inner = _EXTENSIONS.get(PurePosixPath(path.stem).suffix)
+    return inner if inner in _GZIPPED else None
+
+
+@dataclass(frozen=True, slots=True)
+class FileSource:
+    """Files of one format; implements `Source`."""
+
+    uris: tuple[str, ...]
+    """Absolute paths or S3 URIs of files, folders and globs."""
+    builder: str | None
+    """The format, if the spec says it; otherwise the files' names do."""
+
+    def inventory(self) -> Inventory:
+        """Every file with its blocks, sorted by path, and the schema."""
+        files: dict[str, FileId] = {}
+        formats: dict[str, str] = {}
+        for uri in self.uris:
+            for file, name in _tell_formats(expand(uri), uri, self.builder):
+                files[file.uri] = file
+                formats.setdefault(name, file.uri)
+        if len(formats) > 1:
+            seen = ", ".join(f"{name} ({uri})" for name, uri in sorted(formats.items()))
+            raise DataError(
+                f"several formats: {seen}", " ".join(self.uris), "name one with a glob, like *.parquet"
+            )
+        return FORMATS[next(iter(formats))].inventory([files[uri] for uri in sorted(files)])
+
+    def open_reader(self, schema: pa.Schema) -> SliceReader:
+        """A reader of the columns in `schema`."""
+        return SliceReader(schema, self._open_cursor)
+
+    def _open_cursor(self, file: FileId, schema: pa.Schema) -> Cursor:
+        verify_unchanged(file)
+        name = self.builder or format_of(file.uri)
+        if name is None:
+            raise _unknown_format(file.uri)
+        return FORMATS[name].open_cursor(file, schema)
+
+
+def _tell_formats(found: Found, uri: str, builder: str | None) -> list[tuple[FileId, str]]:
+    """Files with their format; of a folder only those that have the wanted one, or a known one."""
+    if found.is_folder:
+        pairs = [(file, format_of(file.uri)) for file in found.files]
+        told = [(file, name) for file, name in pairs if name and name == (builder or name)]
+        if not told:
+            wanted = builder or "Parquet, JSON Lines, CSV or Arrow"
+            raise SourceNotFound(f"the folder has no {wanted} files, but {_count_kinds(found)}", uri)
+        return told
+    told = []
+    for file in found.files:
+        name = builder or format_of(file.uri)
+        if name is None:
+            raise _unknown_format(file.uri)
+        told.append((file, name))
+    return told
+
+
+def _count_kinds(found: Found) -> str:
+    kinds = Counter(PurePosixPath(file.uri).suffix or "files without an extension" for file in found.files)
+    return ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(5))
+
+
+def _unknown_format(uri: str) -> DataError:
+    return DataError(
+        "the name does not tell the format", uri, "say it: path: json (or parquet, csv, arrow), data_files: …"
+    )

@@ -1,0 +1,113 @@
+"""JSON values and Arrow types: which type a column has, and a value as that type.
+
+Nothing is guessed from the look of a string: no timestamps, no numbers. Knows nothing of files.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import pyarrow as pa
+
+_INT64 = range(-(2**63), 2**63)
+_MAX_INT_DIGITS = 400
+
+
+def decode_object(text: bytes) -> dict[str, Any]:
+    """The JSON object in `text`; NaN and Infinity are numbers, of duplicate keys the last one counts.
+
+    Raises:
+        ValueError: it is not UTF-8, not JSON, or not an object.
+    """
+    try:
+        value = _DECODER.decode(text.decode())
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"{name_kind(value)} where an object was expected")
+    return value
+
+
+def _parse_integer(text: str) -> int | float:
+    # As Arrow has it: a number can be too large to be exact, which is no error in a column of floats.
+    return float(text) if len(text) > _MAX_INT_DIGITS else int(text)
+
+
+_DECODER = json.JSONDecoder(parse_int=_parse_integer)
+
+
+def infer_type(values: Iterable[Any]) -> pa.DataType:
+    """The type of a column with these values; string where they have no common one, or are all null."""
+    present = [value for value in values if value is not None]
+    kinds = {type(value) for value in present}
+    if kinds <= {int, float} and any(isinstance(value, float) for value in present):
+        return pa.float64()
+    if len(kinds) != 1 or kinds == {str}:
+        return pa.string()
+    try:
+        return _fill_unknown(pa.array(present).type)
+    except (pa.ArrowException, OverflowError, UnicodeEncodeError):
+        return pa.string()
+
+
+def _fill_unknown(kind: pa.DataType) -> pa.DataType:
+    """`kind` with string wherever no value told the type."""
+    if pa.types.is_null(kind) or (pa.types.is_struct(kind) and kind.num_fields == 0):
+        return pa.string()
+    if pa.types.is_list(kind):
+        return pa.list_(_fill_unknown(kind.value_type))
+    if pa.types.is_struct(kind):
+        fields = (kind.field(i) for i in range(kind.num_fields))
+        return pa.struct([pa.field(field.name, _fill_unknown(field.type)) for field in fields])
+    return kind
+
+
+def fit_value(value: Any, kind: pa.DataType) -> Any:
+    """`value` as a Python value of the Arrow type `kind`.
+
+    A string column takes anything, as JSON text; keys that a struct does not have are left out.
+
+    Raises:
+        ValueError: it does not fit.
+    """
+    if value is None:
+        return None
+    if pa.types.is_string(kind):
+        return _check_text(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+    if pa.types.is_list(kind) and isinstance(value, list):
+        return [fit_value(item, kind.value_type) for item in value]
+    if pa.types.is_struct(kind) and isinstance(value, dict):
+        fields = (kind.field(i) for i in range(kind.num_fields))
+        return {field.name: fit_value(value.get(field.name), field.type) for field in fields}
+    if isinstance(value, bool) == pa.types.is_boolean(kind) and isinstance(value, bool | int | float):
+        return _fit_number(value, kind)
+    raise ValueError(f"{name_kind(value)} where {kind} was expected")
+
+
+def _fit_number(value: float, kind: pa.DataType) -> float:
+    if pa.types.is_boolean(kind):
+        return value
+    if pa.types.is_floating(kind):
+        try:
+            return float(value)
+        except OverflowError:
+            return float("inf") if value > 0 else float("-inf")
+    if isinstance(value, float) and not value.is_integer():
+        raise ValueError(f"{value} where {kind} was expected")
+    if int(value) not in _INT64:
+        raise ValueError(f"{value} does not fit {kind}")
+    return int(value)
+
+
+def _check_text(text: str) -> str:
+    if not text.isascii():
+        text.encode()  # an escaped half of a surrogate pair is no text
+    return text
+
+
+def name_kind(value: Any) -> str:
+    """What JSON calls this value."""
+    names = {str: "a string", bool: "a boolean", dict: "an object", list: "an array", type(None): "null"}
+    return names.get(type(value), "a number")

@@ -1,0 +1,97 @@
+"""Reads slices, of any format, by means of one cursor.
+
+A cursor is an open file and a place in it. Slices that follow each other are streamed: the cursor
+stays where it is, so nothing is read twice. Any other slice is reached through its block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Protocol
+
+import pyarrow as pa
+
+from batchneuron.errors import SourceUnreadable
+from batchneuron.sources.conform import conform
+from batchneuron.sources.source import FileId, ShardRows, Slice
+
+
+class Cursor(Protocol):
+    """One open file and a place in it; rows come with the file's own columns and types."""
+
+    @property
+    def row(self) -> int:
+        """The next row, counted within the file."""
+
+    def jump(self, row: int, position: int) -> None:
+        """Go to the first row of a block."""
+
+    def skip(self, rows: int) -> None:
+        """Pass over rows, or over as many as there are."""
+
+    def take(self, rows: int) -> ShardRows:
+        """The next rows: at most `rows`, at least one, none at the end of the file."""
+
+    def close(self) -> None:
+        """Close the file."""
+
+
+class SliceReader:
+    """A `Reader` of the columns in `schema`, over files that `open_cursor` opens."""
+
+    def __init__(self, schema: pa.Schema, open_cursor: Callable[[FileId, pa.Schema], Cursor]) -> None:
+        self._schema = schema
+        self._open_cursor = open_cursor
+        self._file: FileId | None = None
+        self._cursor: Cursor | None = None
+
+    def read(self, slices: Sequence[Slice]) -> ShardRows:
+        """The rows of these slices, in order, in the reader's schema."""
+        pieces: list[ShardRows] = []
+        try:
+            for part in slices:
+                if part.rows:
+                    pieces.extend(self._read_slice(part))
+        except BaseException:
+            self.close()  # the cursor's place is unknown
+            raise
+        return join_rows(pieces, self._schema)
+
+    def close(self) -> None:
+        """Close the open file, if there is one."""
+        cursor, self._cursor, self._file = self._cursor, None, None
+        if cursor is not None:
+            cursor.close()
+
+    def _read_slice(self, part: Slice) -> list[ShardRows]:
+        cursor = self._cursor_of(part.file)
+        if not part.block_row <= cursor.row <= part.row_lo:
+            cursor.jump(part.block_row, part.block_position)
+        cursor.skip(part.row_lo - cursor.row)
+        pieces: list[ShardRows] = []
+        while cursor.row < part.row_hi:
+            first = cursor.row
+            rows = cursor.take(part.row_hi - first)
+            if cursor.row == first:
+                raise SourceUnreadable(f"has {first} rows, {part.row_hi} were expected", part.file.uri)
+            pieces.append(conform(rows, self._schema, part.file.uri, first))
+        return pieces
+
+    def _cursor_of(self, file: FileId) -> Cursor:
+        if self._cursor is None or self._file != file:
+            self.close()
+            self._cursor = self._open_cursor(file, self._schema)
+            self._file = file
+        return self._cursor
+
+
+def join_rows(pieces: Sequence[ShardRows], schema: pa.Schema) -> ShardRows:
+    """Pieces in one, rejections renumbered to match."""
+    offset = 0
+    rejections = []
+    for piece in pieces:
+        rejections += [replace(rejection, row=rejection.row + offset) for rejection in piece.rejections]
+        offset += piece.table.num_rows
+    tables = [piece.table for piece in pieces]
+    return ShardRows(pa.concat_tables(tables) if tables else schema.empty_table(), tuple(rejections))

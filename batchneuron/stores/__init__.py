@@ -1,0 +1,27 @@
+"""The stores, one file each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from batchneuron.errors import OutputUnwritable
+from batchneuron.stores.local import LocalStore
+from batchneuron.stores.store import Store
+
+
+def open_store(location: str) -> Store:
+    """The store of a run folder.
+
+    Raises:
+        OutputUnwritable: no store knows this kind of location.
+    """
+    scheme, found, _ = location.partition("://")
+    if not found:
+        return LocalStore(Path(location).expanduser().absolute())
+    if scheme == "file":
+        return LocalStore(Path(location.removeprefix("file://")))
+    raise OutputUnwritable(
+        f"no store for '{scheme}://' in this version",
+        location,
+        "write to a local folder and copy it from there",
+    )

@@ -1,0 +1,230 @@
+"""Supervise: worker processes that take shards, die, and are replaced.
+
+Knows processes, pipes and attempts; knows nothing of rows or models. Each worker has a pipe of its own,
+so that a worker killed in the middle of a message harms no other.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import multiprocess
+from multiprocess.connection import wait
+
+from batchneuron import worker
+from batchneuron.backends.backend import Core
+from batchneuron.errors import BatchNeuronError, WorkerFailed
+from batchneuron.events import Event, Failure, PartDone, ShardFailed, WorkerBroken, WorkerReady
+from batchneuron.handout import HandOut
+from batchneuron.plan import Shard
+from batchneuron.work_order import WorkOrder
+
+MAX_ATTEMPTS = 3
+MAX_FAILED_STARTS = 3
+_AHEAD = 2  # shards in a worker's hands: one on the device, one being tokenised
+_POLL_S = 0.5
+_GRACE_S = 5.0
+
+
+@dataclass(slots=True)
+class _Worker:
+    """A process, its pipe, and what it has in its hands."""
+
+    process: Any
+    connection: Any
+    core: Core
+    shards: list[Shard] = field(default_factory=list)
+    last: Shard | None = None
+    is_ready: bool = False
+    is_told_to_end: bool = False
+    failure: Failure | None = None
+
+
+@dataclass(slots=True)
+class Supervisor:
+    """Runs shards on one worker per core until all are done, or one failure stops it all."""
+
+    order: WorkOrder
+    cores: Sequence[Core]
+    listener: Callable[[Event], None]
+    is_stopped: Callable[[], bool]
+    """Asked all the time; once true, nothing more is handed out."""
+    _workers: list[_Worker] = field(default_factory=list)
+    _attempts: Counter[int] = field(default_factory=Counter)
+    _failed_starts: Counter[str] = field(default_factory=Counter)
+    _error: BatchNeuronError | None = None
+
+    def run(self, shards: Sequence[Shard]) -> None:
+        """Do the shards.
+
+        Raises:
+            BatchNeuronError: whatever stopped the work; what was committed stays.
+        """
+        handout = HandOut(shards)
+        try:
+            for core in self.cores[: max(1, len(shards))]:
+                self._start(core)
+            while self._workers:
+                if self.is_stopped() or self._error is not None:
+                    handout.clear()
+                self._feed(handout)
+                self._listen(handout)
+        finally:
+            self._end_all()
+        if self._error is not None:
+            raise self._error
+
+    def _start(self, core: Core) -> None:
+        context = multiprocess.get_context("spawn")
+        ours, theirs = context.Pipe()
+        process = context.Process(
+            target=worker.main, args=(self.order, core, theirs), daemon=True, name=f"batchneuron-{core.index}"
+        )
+        process.start()
+        theirs.close()
+        self._workers.append(_Worker(process, ours, core))
+
+    def _feed(self, handout: HandOut) -> None:
+        """Top up every worker; tell those that will get nothing more to end."""
+        for each in self._workers:
+            # Before the last shards, nobody may hoard one that an idle worker could start.
+            share = _AHEAD if len(handout) > len(self._workers) else 1
+            while each.is_ready and len(each.shards) < share and not each.is_told_to_end:
+                shard = handout.take(each.last)
+                if shard is None:
+                    break
+                each.shards.append(shard)
+                each.last = shard
+                _send(each, shard)
+        if not len(handout) and not any(each.shards for each in self._workers):
+            for each in self._workers:
+                _tell_to_end(each)
+
+    def _listen(self, handout: HandOut) -> None:
+        """Wait for news, and act on all of it."""
+        by_handle = {each.connection: each for each in self._workers}
+        for handle in wait(list(by_handle), timeout=_POLL_S):
+            each = by_handle[handle]
+            event = _receive(each)
+            if event is None:
+                self._bury(each, handout)
+            else:
+                self._act(each, event, handout)
+
+    def _act(self, each: _Worker, event: Event, handout: HandOut) -> None:
+        match event:
+            case WorkerReady():
+                each.is_ready = True
+                self._failed_starts.clear()
+            case PartDone(shard=index):
+                each.shards = [shard for shard in each.shards if shard.index != index]
+            case ShardFailed(shard=index, failure=failure):
+                failed = next(shard for shard in each.shards if shard.index == index)
+                each.shards.remove(failed)
+                self._retry(failed, failure, handout)
+            case WorkerBroken(failure=failure):
+                each.failure = failure
+        try:
+            self.listener(event)
+        except BatchNeuronError as error:
+            self._error = self._error or error
+
+    def _bury(self, dead: _Worker, handout: HandOut) -> None:
+        """A worker's pipe is closed: take back its shards, and start another if there is work left."""
+        dead.process.join(_GRACE_S)
+        self._workers.remove(dead)
+        dead.connection.close()
+        if dead.is_told_to_end and not dead.shards:
+            return
+        failure = dead.failure or _describe_death(dead)
+        if not dead.is_ready:
+            self._failed_starts[failure.message] += 1
+            if not failure.retryable or self._failed_starts[failure.message] >= MAX_FAILED_STARTS:
+                self._stop(failure, "a worker could not start")
+        for shard in dead.shards:
+            self._retry(shard, failure, handout)
+        if self._error is None and not self.is_stopped():
+            self._start(dead.core)
+
+    def _retry(self, shard: Shard, failure: Failure, handout: HandOut) -> None:
+        self._attempts[shard.index] += 1
+        if failure.retryable and self._attempts[shard.index] < MAX_ATTEMPTS:
+            handout.give_back(shard)
+        else:
+            self._stop(failure, f"shard {shard.index}")
+
+    def _stop(self, failure: Failure, where: str) -> None:
+        if self._error is None:
+            self._error = rebuild_error(failure, where)
+
+    def _end_all(self) -> None:
+        for each in self._workers:
+            each.process.kill()
+        for each in self._workers:
+            each.process.join(_GRACE_S)
+        self._workers.clear()
+
+
+def rebuild_error(failure: Failure, where: str) -> BatchNeuronError:
+    """An error with the exit code and the text of one that happened in a worker."""
+    known = {kind.__name__: kind for kind in _iter_kinds(BatchNeuronError)}
+    kind = known.get(failure.error, BatchNeuronError)
+    if failure.error not in known:
+        return kind(
+            f"{failure.message}\n{failure.traceback}", where, "this is a bug of ours: please report it"
+        )
+    return _kind_with_text(kind)(failure.message, where)
+
+
+def _kind_with_text(kind: type[BatchNeuronError]) -> type[BatchNeuronError]:
+    """The kind itself, or the nearest above it that is built from a text."""
+    while kind.__init__ is not BatchNeuronError.__init__:
+        kind = kind.__mro__[1]
+    return kind
+
+
+def _iter_kinds(kind: type[BatchNeuronError]) -> list[type[BatchNeuronError]]:
+    return [kind, *(deeper for child in kind.__subclasses__() for deeper in _iter_kinds(child))]
+
+
+def _describe_death(dead: _Worker) -> Failure:
+    code = dead.process.exitcode
+    how = f"signal {signal.Signals(-code).name}" if code is not None and code < 0 else f"exit code {code}"
+    hint = "; SIGKILL often means that memory ran out: try fewer workers" if code == -signal.SIGKILL else ""
+    return Failure(
+        error=WorkerFailed.__name__,
+        message=f"a worker died with {how}{hint}",
+        exit_code=WorkerFailed.exit_code,
+        retryable=True,
+        traceback="",
+    )
+
+
+def _tell_to_end(each: _Worker) -> None:
+    """Once; a worker that is still loading has nothing to lose and is not waited for."""
+    if each.is_told_to_end:
+        return
+    each.is_told_to_end = True
+    if each.is_ready:
+        _send(each, None)
+    else:
+        each.process.kill()
+
+
+def _send(each: _Worker, message: Shard | None) -> None:
+    try:
+        each.connection.send(message)
+    except OSError:
+        return  # it died; its closed pipe says so at the next wait
+
+
+def _receive(each: _Worker) -> Event | None:
+    try:
+        event: Event = each.connection.recv()
+    except (EOFError, OSError):
+        return None
+    return event

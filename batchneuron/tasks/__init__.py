@@ -1,0 +1,40 @@
+"""The tasks, one file each; a new task is a new file and one line here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pydantic import JsonValue
+
+from batchneuron.errors import Problem, SpecError
+from batchneuron.model import Model
+from batchneuron.tasks import feature_extraction, text_classification
+from batchneuron.tasks.task import Task, TaskKind, TaskOptions
+
+KINDS: dict[str, TaskKind] = {
+    kind.name: kind
+    for kind in (
+        feature_extraction.KIND,
+        text_classification.KIND,
+    )
+}
+
+OPTIONS: dict[str, type[TaskOptions]] = {name: kind.options for name, kind in KINDS.items()}
+
+
+def find_kind(name: str) -> TaskKind:
+    """The task of that name.
+
+    Raises:
+        SpecError: this version does not have it.
+    """
+    if name not in KINDS:
+        known = f"this version has {', '.join(sorted(KINDS))}"
+        raise SpecError((Problem("spec", "task", f"'{name}' is not available yet", known),))
+    return KINDS[name]
+
+
+def open_task(name: str, options: Mapping[str, JsonValue], model: Model) -> Task:
+    """The task of that name, bound to a model and validated options."""
+    kind = find_kind(name)
+    return kind.open(model, kind.options.model_validate(dict(options)))

@@ -1,0 +1,192 @@
+"""feature-extraction: one vector per text, pooled and normalised on the device, or one per token.
+
+What is not given follows the model's sentence-transformers files: pooling, normalisation, prompts,
+maximum length. A folder without them is mean-pooled and not normalised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+from pydantic import Field
+
+from batchneuron.errors import Problem, SpecError
+from batchneuron.items import Items, Outputs, TaskItems, fold_mean
+from batchneuron.model import Model
+from batchneuron.tasks.task import Decoded, TaskKind, TaskOptions, reject_rows
+from batchneuron.tokenize import Limit, Tokenizer
+
+Pooling = Literal["mean", "cls", "max", "last", "none"]
+_TINY = 1e-12  # the floor of torch.nn.functional.normalize
+
+
+class Options(TaskOptions):
+    """Options of feature-extraction."""
+
+    pooling: Pooling | Literal["auto"] = Field(
+        "auto",
+        description="How token vectors become one; none keeps them; auto: as the model's files say, or mean.",
+    )
+    normalize: bool | Literal["auto"] = Field(
+        "auto", description="Scale each vector to length 1; auto: as the model's files say, or no."
+    )
+    truncate_dim: int | None = Field(None, ge=1, description="Keep only the first so many numbers.")
+    prompt: str | None = Field(None, description="Text put before every input.")
+    prompt_name: str | None = Field(None, description="Name of one of the model's own prompts.")
+    dtype: Literal["float32", "float16"] = Field("float32", description="Type of the numbers in the output.")
+
+
+@dataclass(frozen=True, slots=True)
+class PromptedEncoder:
+    """Texts with a prompt before each, to items."""
+
+    tokenizer: Tokenizer
+    prompt: str
+    lower_case: bool
+
+    @property
+    def model_limit_tokens(self) -> int:
+        """The most tokens of an item that the model can take."""
+        return self.tokenizer.model_limit_tokens
+
+    def encode(self, inputs: pa.Table, limit: Limit) -> TaskItems:
+        """One item per row, more for rows that are split."""
+        texts = inputs["text"]
+        if self.prompt:
+            texts = pc.binary_join_element_wise(self.prompt, texts, "")
+        if self.lower_case:
+            texts = pc.utf8_lower(texts)
+        return self.tokenizer.encode(texts.to_pylist(), None, limit)
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureExtraction:
+    """Embeddings of texts."""
+
+    model: Model
+    options: Options
+
+    def __post_init__(self) -> None:
+        self._find_prompt()
+
+    @property
+    def pooling(self) -> str:
+        """One of mean, cls, max, last, none."""
+        if self.options.pooling != "auto":
+            return self.options.pooling
+        return self.model.sentence.pooling if self.model.sentence else "mean"
+
+    @property
+    def normalize(self) -> bool:
+        """Whether vectors have length 1."""
+        if self.options.normalize != "auto":
+            return self.options.normalize
+        return self.model.sentence.normalize if self.model.sentence else False
+
+    @property
+    def width(self) -> int:
+        """Numbers per vector."""
+        hidden = int(self.model.config.get("hidden_size") or self.model.config["dim"])
+        return min(hidden, self.options.truncate_dim or hidden)
+
+    @property
+    def schema(self) -> pa.Schema:
+        """`embedding`: a fixed-size list, or a list of them, one per token, without pooling."""
+        number = pa.float16() if self.options.dtype == "float16" else pa.float32()
+        vector = pa.list_(number, self.width)
+        return pa.schema([("embedding", pa.list_(vector) if self.pooling == "none" else vector)])
+
+    def open_encoder(self) -> PromptedEncoder:
+        """The model's tokenizer, and the prompt."""
+        lower = self.model.sentence.do_lower_case if self.model.sentence else False
+        return PromptedEncoder(Tokenizer(self.model), self._find_prompt(), lower)
+
+    def _find_prompt(self) -> str:
+        sentence = self.model.sentence
+        if self.options.prompt is not None:
+            return self.options.prompt
+        name = self.options.prompt_name or (sentence.default_prompt_name if sentence else None)
+        prompts = sentence.prompts if sentence else {}
+        if name is None:
+            return ""
+        if name not in prompts:
+            known = f"the model has {', '.join(sorted(prompts))}" if prompts else "the model has none"
+            raise SpecError((Problem("spec", "options.prompt_name", f"no prompt '{name}'", known),))
+        return prompts[name]
+
+    def head(self, model: Any, inputs: Mapping[str, Any]) -> tuple[Any, ...]:
+        """Vectors: float32 [B, H], or [B, L, H] without pooling."""
+        hidden = model(**inputs)[0].float()
+        vectors = _pool(self.pooling, hidden, inputs["attention_mask"])[..., : self.width]
+        if self.normalize:
+            vectors = vectors / vectors.norm(dim=-1, keepdim=True).clamp(min=_TINY)
+        return (vectors,)
+
+    def decode(self, items: Items, rows: int, outputs: Outputs) -> Decoded:
+        """`embedding` of each row.
+
+        A row that was split gets the mean of its windows' vectors, weighted by their tokens, and
+        scaled again where vectors are normalised; its token vectors are joined.
+        """
+        if self.pooling == "none":
+            return Decoded(self._decode_tokens(items, rows, outputs))
+        vectors = fold_mean(outputs.stack(0), items, rows)
+        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+        rejections = (
+            reject_rows(norms[:, 0] == 0, "zero_norm", "the vector is all zeros") if self.normalize else ()
+        )
+        if self.normalize and len(items) != rows:
+            vectors = vectors / np.maximum(norms, _TINY)
+        return Decoded(pa.table([self._vectors(vectors)], schema=self.schema), rejections)
+
+    def _decode_tokens(self, items: Items, rows: int, outputs: Outputs) -> pa.Table:
+        """Token vectors, fillers cut off: each row's windows one after the other."""
+        ends = np.cumsum(items.lengths, dtype=np.int64)
+        flat = np.empty((int(ends[-1]), self.width), dtype=np.float32)
+        for batch in outputs.batches:
+            for pick, vectors in zip(batch.picks, batch.tensors[0], strict=True):
+                length = items.lengths[pick]
+                flat[ends[pick] - length : ends[pick]] = vectors[:length]
+        row_ends = ends[np.searchsorted(items.rows, np.arange(rows), side="right") - 1]
+        offsets = pa.array(np.concatenate([[0], row_ends]).astype(np.int32))
+        return pa.table([pa.ListArray.from_arrays(offsets, self._vectors(flat))], schema=self.schema)
+
+    def _vectors(self, vectors: NDArray[np.float32]) -> pa.Array:
+        """A fixed-size list over the numbers as they lie in memory."""
+        number = np.float16 if self.options.dtype == "float16" else np.float32
+        flat = pa.array(np.ascontiguousarray(vectors, dtype=number).reshape(-1))
+        return pa.FixedSizeListArray.from_arrays(flat, self.width)
+
+
+def _pool(pooling: str, hidden: Any, attention_mask: Any) -> Any:
+    """One vector per text: [B, L, H] and [B, L] to [B, H]; `none` leaves [B, L, H]."""
+    mask = attention_mask.unsqueeze(-1).to(hidden.dtype)
+    match pooling:
+        case "mean":
+            return (hidden * mask).sum(1) / mask.sum(1).clamp(min=1e-9)
+        case "cls":
+            return hidden[:, 0]
+        case "max":
+            return (hidden * mask + (mask - 1.0) * 1e9).amax(1)
+        case "last":
+            last = (attention_mask.sum(1) - 1).clamp(min=0)
+            return hidden.gather(1, last[:, None, None].expand(-1, 1, hidden.shape[-1])).squeeze(1)
+        case _:
+            return hidden
+
+
+KIND = TaskKind(
+    name="feature-extraction",
+    inputs=("text",),
+    optional_inputs=(),
+    default_model="distilbert/distilbert-base-cased",
+    auto_model="AutoModel",
+    options=Options,
+    open=FeatureExtraction,
+)

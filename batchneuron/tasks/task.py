@@ -1,0 +1,94 @@
+"""The Task seam: what a kind of prediction must be able to say and do.
+
+A task file names its input columns and its options, makes items of rows, computes on the device what
+a row needs, and turns that into Arrow columns. Nothing outside `tasks/` knows any task by name.
+Importing a task imports no torch: a head only calls methods of the tensors it is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from batchneuron.items import Items, Outputs, TaskItems
+from batchneuron.model import Model
+from batchneuron.rejection import Rejection
+from batchneuron.tokenize import Limit
+
+
+class TaskOptions(BaseModel):
+    """Options of one task; unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """Predictions for the A rows that had items, and those among them that are none."""
+
+    columns: pa.Table
+    """A rows, the task's schema."""
+    rejections: tuple[Rejection, ...] = ()
+    """By their place among the A."""
+
+
+class Encoder(Protocol):
+    """Rows to items, with the task's tokenizer or image processor opened."""
+
+    @property
+    def model_limit_tokens(self) -> int:
+        """The most tokens of an item that the model can take."""
+
+    def encode(self, inputs: pa.Table, limit: Limit) -> TaskItems:
+        """Items of A rows; `inputs` has one column per task input, without nulls."""
+
+
+class Task(Protocol):
+    """A kind of prediction, bound to one model and its options."""
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The prediction columns, in order."""
+
+    def open_encoder(self) -> Encoder:
+        """The encoder; reads the tokenizer's files."""
+
+    def head(self, model: Any, inputs: Mapping[str, Any]) -> tuple[Any, ...]:
+        """Run the torch model on padded inputs and give what a row needs: tensors [B, …].
+
+        Part of the compiled program: static shapes, no Python branch on a tensor's values.
+        """
+
+    def decode(self, items: Items, rows: int, outputs: Outputs) -> Decoded:
+        """Arrow columns of A rows from the program's outputs; vectorised over all of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskKind:
+    """A task before it meets a model: its words, and how to bind it."""
+
+    name: str
+    inputs: tuple[str, ...]
+    """Columns that must be given, in order; the first is the one a bare `columns` entry means."""
+    optional_inputs: tuple[str, ...]
+    default_model: str
+    auto_model: str
+    """The transformers class that loads the weights."""
+    options: type[TaskOptions]
+    open: Callable[[Model, Any], Task]
+    raw_inputs: tuple[str, ...] = ()
+    """Inputs that are taken as the column's own type, not as text: images, lists of labels."""
+    program_inputs: tuple[str, ...] = ("input_ids", "attention_mask")
+    optional_program_inputs: tuple[str, ...] = ("token_type_ids",)
+    """Given to architectures whose `forward` takes them."""
+
+
+def reject_rows(mask: NDArray[np.bool_], code: Any, message: str) -> tuple[Rejection, ...]:
+    """One rejection per true place of a mask over the A rows."""
+    return tuple(Rejection(int(row), code, message) for row in np.flatnonzero(mask))

@@ -1,0 +1,40 @@
+"""All a worker must know to do any shard of a run; goes to each worker once, when it starts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from batchneuron.artifacts import Artifact
+from batchneuron.backends.backend import CompileRequest
+from batchneuron.columns import Columns
+from batchneuron.plan import Plan
+from batchneuron.run_folder import RunRecord
+from batchneuron.shapes import Ladder
+from batchneuron.spec.sections import JobSpec
+from batchneuron.tokenize import Limit
+
+
+@dataclass(frozen=True, slots=True)
+class WorkOrder:
+    """The resolved job, without its shards."""
+
+    spec: JobSpec
+    request: CompileRequest
+    columns: Columns
+    read_schema: pa.Schema
+    """Columns to read, and their types."""
+    ladder: Ladder
+    limit: Limit
+    artifacts: tuple[Artifact, ...]
+    """One per shape of the ladder."""
+    record: RunRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A work order and the plan it is for."""
+
+    order: WorkOrder
+    plan: Plan

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from batchneuron.events import BatchDone, Event, PartDone
+from batchneuron.render import count
 from batchneuron.run import Opened
 
 _LINE_EVERY_S = 30.0
@@ -103,14 +104,13 @@ class Reporter:
         plan, spec = opened.plan, opened.prepared.spec
         left = sum(shard.rows for shard in opened.missing)
         facts = opened.prepared.backend.facts
-        self._console.print(
-            f"[bold]{spec.name}[/] · {spec.task} · {plan.rows:,} rows in {len(plan.shards)} shards · "
-            f"{len(plan.ladder.shapes)} shapes · {facts.kind} {facts.precision} · {opened.workers} workers",
-            highlight=False,
-        )
+        sizes = f"{count(plan.rows, 'row')} in {count(len(plan.shards), 'shard')}"
+        shapes = count(len(plan.ladder.shapes), "shape")
+        backend = f"{facts.kind} {facts.precision} · {count(opened.workers, 'worker')}"
+        self._say(f"[bold]{spec.name}[/] · {spec.task} · {sizes} · {shapes} · {backend}")
         if left < plan.rows:
             done = plan.rows - left
-            self._console.print(f"{done:,} rows are done already, {left:,} are left", highlight=False)
+            self._say(f"{done:,} rows are done already, {left:,} are left")
         self._meter = Meter(left, plan.tokens_per_row)
         if left and self._console.is_terminal:
             self._bar = Progress(
@@ -131,7 +131,10 @@ class Reporter:
             self._bar.update(self._bar_task, completed=self._meter.share, description=self._meter.line())
         elif now_s - self._said_s > _LINE_EVERY_S:
             self._said_s = now_s
-            self._console.print(self._meter.line(), highlight=False)
+            self._say(self._meter.line())
+
+    def _say(self, line: str) -> None:
+        self._console.print(line, highlight=False, soft_wrap=True)
 
     def close(self) -> None:
         """Leave the terminal as it was."""

@@ -11,21 +11,24 @@ from batchneuron.run import Summary
 _CELL = 48
 
 
+def count(number: int, noun: str) -> str:
+    """`1 shard`, `1,024 shards`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def render_plan(preview: Preview) -> str:
     """What a run would do."""
     renamed = ", ".join(f"{column} → {name}" for name, column in preview.renamed.items())
     lines = [
         ("job", f"{preview.name}, {preview.task}"),
         ("model", f"{preview.model}{f' at {preview.commit}' if preview.commit else ''}"),
-        ("backend", f"{preview.backend}, {preview.workers} workers"),
-        (
-            "input",
-            f"{preview.rows:,} rows in {preview.files:,} files, {preview.tokens_per_row:.1f} tokens a row",
-        ),
+        ("backend", f"{preview.backend}, {count(preview.workers, 'worker')}"),
+        ("input", f"{count(preview.rows, 'row')} in {count(preview.files, 'file')}"),
+        ("tokens", f"{preview.tokens_per_row:.1f} a row, in a sample"),
         ("shards", f"{preview.shards:,}, {preview.shards_done:,} of them done"),
         ("shapes", " ".join(preview.shapes)),
         ("padding", f"{preview.padding_share:.1%} of all slots, from a sample"),
-        ("to compile", f"{preview.to_compile} artifacts"),
+        ("to compile", count(preview.to_compile, "artifact")),
         *([("renamed", renamed)] if renamed else []),
         ("output", preview.output),
     ]
@@ -36,7 +39,8 @@ def render_summary(summary: Summary) -> str:
     """What a run did."""
     rows = sum(part.rows for part in summary.done_now)
     if not summary.done_now:
-        return f"nothing to do: all {summary.rows:,} rows are in {summary.output}/data"
+        held = f"{summary.rows:,} rows, {summary.rejected:,} of them rejected"
+        return f"nothing to do: {held}, are in {summary.output}/data"
     slots = sum(part.slots for part in summary.done_now)
     tokens = sum(part.tokens for part in summary.done_now)
     truncated = sum(part.truncated for part in summary.done_now)
@@ -66,7 +70,7 @@ def render_status(status: Status) -> str:
 def render_report(status: Status, speed: Speed | None, preview: pa.Table, agreement: Agreement | None) -> str:
     """A run's output at a glance."""
     parts = [
-        f"output    {status.output}/data ({status.shards_done} Parquet files)",
+        f"output    {status.output}/data ({count(status.shards_done, 'Parquet file')})",
         "",
         _render_rows(preview),
         "",

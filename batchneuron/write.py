@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,10 +10,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batchneuron.errors import OutputUnwritable, WorkerFailed
+from batchneuron.disk import explain_disk_error
+from batchneuron.errors import WorkerFailed
 
 _ROW_GROUP_BYTES = 64 << 20
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,20 +55,7 @@ def write_part(table: pa.Table, path: Path, metadata: Mapping[str, str], compres
         return WrittenPart(path, _check_footer(path, table), digest)
     except OSError as error:
         path.unlink(missing_ok=True)
-        raise explain_write_error(error, path, table.nbytes) from error
-
-
-def explain_write_error(error: OSError, path: Path, need_bytes: int) -> OutputUnwritable | WorkerFailed:
-    """The error as the user should read it; an I/O error of the disk is worth one more try."""
-    if error.errno in _FULL:
-        return OutputUnwritable(
-            f"no room for a part of up to {need_bytes >> 20} MiB",
-            str(path.parent),
-            "free some space, run it again",
-        )
-    if error.errno == errno.EIO:
-        return WorkerFailed(f"I/O error while writing: {error}", str(path.parent))
-    return OutputUnwritable(f"cannot write: {error.strerror or error}", str(path.parent))
+        raise explain_disk_error(error, path, table.nbytes) from error
 
 
 def _check_footer(path: Path, table: pa.Table) -> int:

@@ -5,11 +5,13 @@ An offset is always one in the decompressed bytes. Knows nothing of lines.
 
 from __future__ import annotations
 
+import zlib
 from typing import Any
 
 import pyarrow as pa
 
 from batchneuron.errors import SourceUnreadable
+from batchneuron.sources.gzipped import GzipBytes
 from batchneuron.sources.location import first_line, open_file, reading
 from batchneuron.sources.source import FileId
 
@@ -32,7 +34,6 @@ class ByteStream:
     def __init__(self, file: FileId) -> None:
         self._uri = file.uri
         self._is_gzip = file.uri.lower().endswith(".gz")
-        self._raw: Any = None
         self._bytes: Any = None
         self.offset = 0
         """Offset of the byte that is read next."""
@@ -43,8 +44,8 @@ class ByteStream:
             self._open()
         try:
             data: bytes = self._bytes.read(size)
-        except (pa.ArrowException, OSError) as error:
-            what = "gzip data is cut off or damaged" if self._is_gzip else "cannot be read"
+        except (pa.ArrowException, OSError, EOFError, zlib.error) as error:
+            what = "is not whole gzip data" if self._is_gzip else "cannot be read"
             raise SourceUnreadable(f"{what}: {first_line(error)}", self._uri) from error
         self.offset += len(data)
         return data
@@ -61,20 +62,19 @@ class ByteStream:
 
     def close(self) -> None:
         """Close the file; reading opens it again, at its start."""
-        for stream in (self._bytes, self._raw):
-            if stream is not None:
-                stream.close()
-        self._raw = self._bytes = None
+        if self._bytes is not None:
+            self._bytes.close()
+        self._bytes = None
 
     def _open(self) -> None:
         self.close()
         self.offset = 0
         with reading(self._uri, "text"):
-            self._raw = open_file(self._uri)
-            head = self._raw.read(8)
-            self._raw.seek(0)
+            raw = open_file(self._uri)
+            head = raw.read(8)
+            raw.seek(0)
         self._refuse_binary(head)
-        self._bytes = pa.CompressedInputStream(self._raw, "gzip") if self._is_gzip else self._raw
+        self._bytes = GzipBytes(raw) if self._is_gzip else raw
 
     def _refuse_binary(self, head: bytes) -> None:
         if self._is_gzip:

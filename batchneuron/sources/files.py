@@ -90,9 +90,8 @@ class FileSource:
                 formats.setdefault(name, file.uri)
         if len(formats) > 1:
             seen = ", ".join(f"{name} ({uri})" for name, uri in sorted(formats.items()))
-            raise DataError(
-                f"several formats: {seen}", " ".join(self.uris), "name one with a glob, like *.parquet"
-            )
+            hint = "choose one with a glob, like *.parquet"
+            raise DataError(f"several formats: {seen}", " ".join(self.uris), hint)
         return FORMATS[next(iter(formats))].inventory([files[uri] for uri in sorted(files)])
 
     def open_reader(self, schema: pa.Schema) -> SliceReader:

@@ -157,7 +157,7 @@ def _are_objects(records: Records) -> bool:
     """
     array = np.frombuffer(records.data, dtype=np.uint8)
     odd = (array[records.starts] != ord("{")) | (array[records.stops - 1] != ord("}"))
-    for index in np.flatnonzero(odd):
+    for index in np.flatnonzero(odd).tolist():
         text = records.text(index).strip(b" \t\r")
         if not (text.startswith(b"{") and text.endswith(b"}")):
             return False

@@ -7,6 +7,7 @@ has which number. Blank lines are no records. Knows nothing of what is in a reco
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
@@ -94,7 +95,8 @@ class QuotedLines:
         quotes = self._find_quotes(data)
         if not len(quotes):
             return feeds
-        return feeds[np.searchsorted(quotes, feeds) % 2 == 0]
+        outside: Offsets = feeds[np.searchsorted(quotes, feeds) % 2 == 0]
+        return outside
 
     def has_open_quote(self, data: bytes) -> bool:
         """Whether the number of quotes is odd."""
@@ -215,10 +217,9 @@ def scan_blocks(scanner: RecordScanner) -> tuple[Block, ...]:
             firsts.append((rows + index, offset + int(records.starts[index])))
         rows += len(records)
         end = offset + int(records.stops[-1])
-    nexts = [*firsts[1:], (rows, end)]
     return tuple(
         Block(row, next_row - row, next_offset - offset, offset)
-        for (row, offset), (next_row, next_offset) in zip(firsts, nexts, strict=True)
+        for (row, offset), (next_row, next_offset) in pairwise([*firsts, (rows, end)])
     )
 
 

@@ -73,9 +73,7 @@ def _list_glob(pattern: str) -> tuple[FileId, ...]:
     below = _list_below(root, recursive=fixed + 1 < len(parts) or "**" in parts)
     found = [file for file in below if _matches(_parts(file.uri)[fixed:], parts[fixed:])]
     if not found:
-        raise SourceNotFound(
-            "no file matches", pattern, f"{root} is there; {_names_hint(root, parts[fixed])}"
-        )
+        raise SourceNotFound("no file matches", pattern, _names_hint(root, parts[fixed]))
     return tuple(found)
 
 

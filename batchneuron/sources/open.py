@@ -57,9 +57,14 @@ def _open_files(spec: InputSpec, uris: list[str], builder: str | None) -> FileSo
 def _below(spec: InputSpec, uri: str) -> list[str]:
     """`uri`, or the data files in the folder that it is."""
     if spec.data_files is not None:
-        return [f"{uri.rstrip('/')}/{name}" for name in _choose_files(spec)]
+        return [_join(uri, name) for name in _choose_files(spec)]
     _check_split(spec.split, [_ONLY_SPLIT], spec.path)
     return [uri]
+
+
+def _join(folder: str, name: str) -> str:
+    is_absolute = name.startswith(("/", "~")) or "://" in name
+    return absolute_uri(name) if is_absolute else f"{folder.rstrip('/')}/{name}"
 
 
 def _choose_files(spec: InputSpec) -> list[str]:

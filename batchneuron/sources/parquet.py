@@ -88,5 +88,5 @@ class ParquetBatches:
 def _rows_per_batch(metadata: Any) -> int:
     """How many rows are about `_BATCH_BYTES`: images are larger than numbers."""
     total = sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
-    row_bytes = max(1, total // max(1, metadata.num_rows))
+    row_bytes: int = max(1, total // max(1, metadata.num_rows))
     return max(1, min(_BATCH_ROWS, _BATCH_BYTES // row_bytes))

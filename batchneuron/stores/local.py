@@ -19,9 +19,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from batchneuron.disk import explain_disk_error
 from batchneuron.errors import OutputConflict, OutputUnwritable
 from batchneuron.stores.store import Entry
-from batchneuron.write import explain_write_error
 
 _TMP = ".batchneuron/tmp"
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
@@ -69,7 +69,7 @@ class LocalStore:
                 _fsync(target.parent)
             source.unlink(missing_ok=True)
         except OSError as error:
-            raise explain_write_error(error, target, 0) from error
+            raise explain_disk_error(error, target, 0) from error
         return created
 
     def create_bytes(self, name: str, content: bytes) -> bool:
@@ -83,7 +83,7 @@ class LocalStore:
             (self.root / name).parent.mkdir(parents=True, exist_ok=True)
             source.replace(self.root / name)
         except OSError as error:
-            raise explain_write_error(error, self.root / name, len(content)) from error
+            raise explain_disk_error(error, self.root / name, len(content)) from error
 
     def _write_aside(self, content: bytes) -> Path:
         path = self.scratch_file(uuid.uuid4().hex)
@@ -91,7 +91,7 @@ class LocalStore:
             path.write_bytes(content)
         except OSError as error:
             path.unlink(missing_ok=True)
-            raise explain_write_error(error, path, len(content)) from error
+            raise explain_disk_error(error, path, len(content)) from error
         return path
 
     def read(self, name: str) -> bytes | None:

@@ -1,0 +1,58 @@
+"""Decompressed bytes of a gzip file, however many members it has.
+
+Arrow's own stream gives nothing of a read in which the data ends too early; here all bytes before the
+damage come out, so that the error can say how many rows they hold.
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import Any
+
+_READ_BYTES = 1 << 20
+_GZIP_WINDOW = 31  # zlib's word for a gzip header and trailer around the data
+
+
+class GzipBytes:
+    """Reads a gzip file from its start; a read never gives more than it was asked for."""
+
+    def __init__(self, raw: Any) -> None:
+        self._raw = raw
+        self._member = zlib.decompressobj(_GZIP_WINDOW)
+        self._has_begun = False
+        """Whether the member at hand has had any byte."""
+
+    def read(self, size: int) -> bytes:
+        """At most `size` decompressed bytes, none at the end.
+
+        Raises:
+            EOFError: the file ends within a member.
+            zlib.error: the data is damaged.
+        """
+        pieces: list[bytes] = []
+        wanted = size
+        while wanted > 0:
+            compressed = self._next_compressed()
+            if not compressed:
+                break
+            piece = self._member.decompress(compressed, wanted)
+            pieces.append(piece)
+            wanted -= len(piece)
+        if wanted == size and self._has_begun:
+            raise EOFError("it ends too early")
+        return b"".join(pieces)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._raw.close()
+
+    def _next_compressed(self) -> bytes:
+        left: bytes = self._member.unconsumed_tail
+        if self._member.eof:
+            left = self._member.unused_data
+            self._member = zlib.decompressobj(_GZIP_WINDOW)
+            self._has_begun = False
+        if not left:
+            left = self._raw.read(_READ_BYTES)
+        self._has_begun = self._has_begun or bool(left)
+        return left

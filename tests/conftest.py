@@ -1,0 +1,56 @@
+"""Fixtures shared by all tests: tiny models, tiny data, and a way to build a spec."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from batchneuron.spec.parse import parse_spec
+from batchneuron.spec.sections import JobSpec
+from batchneuron.tasks import OPTIONS
+from tests.tiny import save_bert, write_rows
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reads or leaves artifacts in the user's cache, or asks a hub."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture(scope="session")
+def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a tiny text classifier with three labels."""
+    return save_bert(tmp_path_factory.mktemp("classifier"), labels=["bad", "fair", "good"])
+
+
+@pytest.fixture(scope="session")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a tiny encoder."""
+    return save_bert(tmp_path_factory.mktemp("encoder"))
+
+
+@pytest.fixture(scope="session")
+def rows_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of three Parquet files with 37, 0 and 5 rows: `id`, `text`, `note`."""
+    return write_rows(tmp_path_factory.mktemp("rows"))
+
+
+@pytest.fixture
+def make_spec(classifier: Path, rows_folder: Path, tmp_path: Path) -> Callable[..., JobSpec]:
+    """A spec of the tiny classifier over the tiny rows; arguments are `--set` overrides."""
+
+    def make(*overrides: str) -> JobSpec:
+        text = (
+            "task: text-classification\n"
+            f"model: {{id: '{classifier}'}}\n"
+            f"input: {{path: '{rows_folder}', columns: {{text: text}}}}\n"
+            "shapes: {batch_size: 4, sequence_length: [8, 16, 48]}\n"
+            "backend: {workers: 0}\n"
+            f"output: {{path: '{tmp_path / 'out'}', shard_rows: 10}}\n"
+        )
+        return parse_spec(text, "test.yaml", overrides, OPTIONS)
+
+    return make

@@ -1,0 +1,147 @@
+"""The rules that keep the tree readable, as tests: import direction, sizes, names, who may import what."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "batchneuron"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+# From the top down: a module imports from its own line or from a lower one, never from a higher one.
+LAYERS = [
+    ["__main__"],
+    ["cli"],
+    ["progress", "render", "stop"],
+    ["preview", "report"],
+    ["run"],
+    ["prepare"],
+    ["engines"],
+    ["supervise", "handout"],
+    ["worker"],
+    ["runner"],
+    ["work_order"],
+    ["run_folder"],
+    ["encode", "execute", "decode", "columns", "write", "artifacts"],
+    ["program"],
+    ["backends", "stores"],
+    ["tasks"],
+    ["tokenize"],
+    ["items", "model", "events"],
+    ["plan"],
+    ["shapes", "fingerprint"],
+    ["sources"],
+    ["spec"],
+    ["disk", "rejection", "secrets"],
+    ["errors"],
+    ["__init__"],
+]
+RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
+BANNED_NAMES = {"utils", "common", "helpers", "base", "manager", "core"}
+
+# Which libraries are whose.
+OWNERS = {
+    "click": {"cli"},
+    "multiprocess": {"supervise", "worker", "engines"},
+    "datasets": {"sources"},
+    "torch": {"program", "backends"},
+    "torch_neuronx": {"backends"},
+    "transformers": {"program", "tokenize", "backends", "tasks"},
+    "ruamel": {"spec"},
+    "rich": {"cli", "progress", "render"},
+}
+
+
+def layer_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def iter_imports(path: Path) -> Iterator[tuple[str, bool, int]]:
+    """Module name, whether it stands inside a function, and its line; typing-only imports left out."""
+    tree = ast.parse(path.read_text())
+    typing_only = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
+    inside = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef)
+        for inner in ast.walk(node)
+        if inner is not node
+    }
+    for node in ast.walk(tree):
+        if id(node) in typing_only:
+            continue
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name, id(node) in inside, node.lineno
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module, id(node) in inside, node.lineno
+            if node.module == "batchneuron":
+                for alias in node.names:
+                    yield f"batchneuron.{alias.name}", id(node) in inside, node.lineno
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_module_imports_downwards_only(path):
+    own = RANK[layer_of(path)]
+    for name, _, line in iter_imports(path):
+        parts = name.split(".")
+        if parts[0] != "batchneuron" or len(parts) == 1 or parts[1] not in RANK:
+            continue
+        # `program` is what the torch backends load, on first use.
+        if layer_of(path) == "backends" and parts[1] == "program":
+            continue
+        assert RANK[parts[1]] >= own, f"{path}:{line} imports {name}, which stands above it"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_library_is_imported_by_its_owners_only(path):
+    for name, _, line in iter_imports(path):
+        owners = OWNERS.get(name.split(".")[0])
+        assert owners is None or layer_of(path) in owners, f"{path}:{line} imports {name}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_file_has_one_idea(path):
+    assert path.stem not in BANNED_NAMES
+    assert len(path.read_text().splitlines()) <= 400, "look for the second noun"
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef):
+            assert (node.end_lineno or 0) - node.lineno < 60, (
+                f"{path}:{node.lineno} {node.name} does not fit a screen"
+            )
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_only_the_two_mains_catch_everything(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ExceptHandler):
+            broad = node.type is None or getattr(node.type, "id", "") in {"Exception", "BaseException"}
+            passes_on = isinstance(node.body[-1], ast.Raise) and node.body[-1].exc is None
+            assert not broad or passes_on or path.name in {"cli.py", "worker.py"}, f"{path}:{node.lineno}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_the_environment_is_read_by_its_owners_only(path):
+    """Variables in a spec, the cache's place, and what a backend owns."""
+    owners = {"spec/parse.py", "artifacts.py", "worker.py"}
+    relative = path.relative_to(PACKAGE).as_posix()
+    reads = "os.environ" in path.read_text() or "os.getenv" in path.read_text()
+    assert not reads or relative in owners or relative.startswith("backends/")
+
+
+@pytest.mark.parametrize("name", ["batchneuron", "batchneuron.cli", "batchneuron.run", "batchneuron.worker"])
+def test_importing_is_light(name):
+    """The parent plans and supervises without a framework; a worker's environment comes before torch."""
+    heavy = "{'torch', 'transformers', 'datasets', 'torch_neuronx'}"
+    code = f"import sys, {name}; print(sorted({heavy} & set(sys.modules)))"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"

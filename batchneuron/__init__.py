@@ -1,3 +1,25 @@
-"""Offline batch inference on AWS Inferentia, Trainium and any CPU."""
+"""Offline batch inference on AWS Inferentia, Trainium and any CPU.
+
+from batchneuron import load_job, run_job
+
+summary = run_job(load_job("jobs/quickstart.yaml", ["output.path=out/x"]))
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from batchneuron.run import load_job, run_job
 
 __version__ = "0.1.0"
+__all__ = ["__version__", "load_job", "run_job"]
+
+
+def __getattr__(name: str) -> Any:
+    """The API, imported on first use (PEP 562): workers import this package and need none of it."""
+    if name in __all__:
+        from batchneuron import run
+
+        return getattr(run, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -19,7 +19,8 @@ from rich.console import Console
 from batchneuron import __version__
 from batchneuron.errors import BatchNeuronError, Incomplete, Interrupted
 from batchneuron.render import render_plan, render_report, render_status, render_summary
-from batchneuron.spec.parse import json_schema, load_spec
+from batchneuron.run import load_job
+from batchneuron.spec.parse import json_schema
 from batchneuron.spec.sections import JobSpec
 from batchneuron.stop import StopSignals
 from batchneuron.tasks import OPTIONS
@@ -72,11 +73,18 @@ def _show_version(context: click.Context, _parameter: click.Parameter, wanted: b
         return
     click.echo(f"batchneuron {__version__}")
     for name in ("torch", "transformers", "datasets", "pyarrow", "torch-neuronx", "neuronx-cc"):
-        try:
-            click.echo(f"{name} {metadata.version(name)}")
-        except metadata.PackageNotFoundError:
-            click.echo(f"{name} not installed")
+        click.echo(f"{name} {_find_version(name)}")
     context.exit()
+
+
+def _find_version(name: str) -> str:
+    """The installed version; the public index's `torch-neuronx` and `neuronx-cc` 1.0 are empty stubs."""
+    try:
+        version = metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+    is_stub = "neuronx" in name and version.startswith("1.0")
+    return f"{version} (a stub; the SDK is at pip.repos.neuron.amazonaws.com)" if is_stub else version
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "BATCHNEURON"})
@@ -97,7 +105,7 @@ def cli() -> None:
 @_overrides
 def validate(job: Path, overrides: tuple[str, ...]) -> None:
     """Check a spec, and report every problem at once. Reads no data."""
-    spec = _load(job, overrides)
+    spec = load_job(job, overrides)
     click.echo(f"{job} is valid: {spec.name}, {spec.task} over {spec.input.path}")
 
 
@@ -110,7 +118,7 @@ def plan(job: Path, overrides: tuple[str, ...], trust_remote_code: bool, as_json
     """Show rows, shards, shapes, padding, and what has to be compiled. Writes nothing."""
     from batchneuron.preview import preview_run
 
-    preview = preview_run(_load(job, overrides), allow_remote_code=trust_remote_code)
+    preview = preview_run(load_job(job, overrides), allow_remote_code=trust_remote_code)
     _print(asdict(preview), render_plan(preview), as_json)
 
 
@@ -135,7 +143,7 @@ def run(context: click.Context, /, job: Path, overrides: tuple[str, ...], **flag
             as_json=flags["as_json"],
         )
         return
-    summary = _run(_load(job, overrides), allow_remote_code=flags["trust_remote_code"])
+    summary = _run(load_job(job, overrides), allow_remote_code=flags["trust_remote_code"])
     _print(asdict(summary), render_summary(summary), flags["as_json"])
 
 
@@ -211,10 +219,6 @@ def report(output: str, against: str | None, rows: int) -> None:
 def schema() -> None:
     """Print the JSON Schema of a spec, for editors."""
     click.echo(json.dumps(json_schema(OPTIONS), indent=2))
-
-
-def _load(job: Path, overrides: tuple[str, ...]) -> JobSpec:
-    return load_spec(job, overrides, OPTIONS)
 
 
 def _print(record: dict[str, Any], text: str, as_json: bool) -> None:

@@ -49,7 +49,7 @@ def name_differences(ours: Mapping[str, JsonValue], theirs: Mapping[str, JsonVal
 
 
 def _flatten(value: JsonValue, prefix: str = "") -> dict[str, JsonValue]:
-    if not isinstance(value, dict):
+    if not isinstance(value, dict) or (prefix and not value):  # `keep: {}` is not `keep: null`
         return {prefix: value}
     flat: dict[str, JsonValue] = {}
     for key, inner in value.items():

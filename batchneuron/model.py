@@ -57,6 +57,19 @@ class Model:
         return tuple(names.get(i, f"LABEL_{i}") for i in range(count))
 
     @property
+    def hidden_size(self) -> int:
+        """Numbers in a token's vector; architectures name it differently.
+
+        Raises:
+            ModelError: the configuration does not say.
+        """
+        sizes = (self.config.get(name) for name in ("hidden_size", "dim", "d_model", "n_embd", "emb_dim"))
+        size = next((size for size in sizes if isinstance(size, int)), None)
+        if size is None:
+            raise ModelError("the configuration names no hidden size", str(self.folder / "config.json"))
+        return size
+
+    @property
     def max_positions(self) -> int | None:
         """Tokens the position embeddings reach; None where the architecture has no such limit."""
         positions = self.config.get("max_position_embeddings")
@@ -98,8 +111,8 @@ def resolve_model(spec: ModelSpec, default_id: str, *, allow_remote_code: bool =
             "read that code, then add --trust-remote-code to the command",
         )
     name = spec.id or default_id
-    if Path(name).is_dir():
-        folder, commit = Path(name).resolve(), None
+    if (local := Path(name).expanduser()).is_dir():
+        folder, commit = local.resolve(), None
     else:
         folder = _download(name, spec.revision)
         commit = folder.name if re.fullmatch(r"[0-9a-f]{40}", folder.name) else spec.revision
@@ -202,6 +215,8 @@ def _download(name: str, revision: str | None) -> Path:
         folder = snapshot_download(
             name, revision=revision, allow_patterns=list(_READ_FROM_HUB), ignore_patterns=list(_OTHER_ENGINES)
         )
+    except errors.HFValidationError as error:
+        raise ModelError("no such folder, and not a hub id, org/name", name) from error
     except errors.GatedRepoError as error:
         raise ModelForbidden(
             "the hub asks for access to this model", name, "accept its terms, set HF_TOKEN"

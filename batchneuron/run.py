@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from pydantic import JsonValue
 
@@ -20,8 +21,10 @@ from batchneuron.prepare import Prepared, make_order, make_plan, prepare
 from batchneuron.run_folder import Progress, RunFolder, RunRecord
 from batchneuron.secrets import redact
 from batchneuron.sources.source import FileId
+from batchneuron.spec.parse import load_spec
 from batchneuron.spec.sections import ErrorsSpec, JobSpec
 from batchneuron.stores import open_store
+from batchneuron.tasks import OPTIONS
 from batchneuron.work_order import WorkOrder
 
 _PROGRESS_EVERY_S = 5.0
@@ -63,6 +66,15 @@ class Watch:
     is_stopped: Callable[[], bool] = lambda: False
     sort_shards: Callable[[tuple[Shard, ...]], Sequence[Shard]] = lambda shards: shards
     """The order to do missing shards in; the output does not depend on it."""
+
+
+def load_job(path: Path | str, overrides: Sequence[str] = ()) -> JobSpec:
+    """The job that a YAML file describes, with `key=value` overrides.
+
+    Raises:
+        SpecError: with every problem of the file at once.
+    """
+    return load_spec(Path(path), overrides, OPTIONS)
 
 
 def run_job(spec: JobSpec, *, allow_remote_code: bool = False, watch: Watch | None = None) -> Summary:
@@ -171,6 +183,7 @@ class _Ledger:
     slot: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
     started: float = field(default_factory=time.perf_counter)
     saved: float = 0.0
+    pause_s: float = 0.0
 
     def record(self, event: Event) -> None:
         """Take note of an event.
@@ -181,16 +194,19 @@ class _Ledger:
         self.watch.on_event(event)
         if isinstance(event, PartDone):
             self.done[event.shard] = event
-            if time.perf_counter() - self.saved > _PROGRESS_EVERY_S:
+            if time.perf_counter() - self.saved > self.pause_s:
                 self.save()
             self._check_budget()
 
     def save(self) -> None:
-        """Write this runner's progress."""
-        if self.done:
-            self.saved = time.perf_counter()
-            parts = tuple(self.done[index] for index in sorted(self.done))
-            self.opened.folder.write_progress(Progress(self.slot, self.saved - self.started, parts))
+        """Write this runner's progress, spending no more than a hundredth of the time on it."""
+        if not self.done:
+            return
+        now = time.perf_counter()
+        parts = tuple(self.done[index] for index in sorted(self.done))
+        self.opened.folder.write_progress(Progress(self.slot, now - self.started, parts))
+        self.saved = time.perf_counter()
+        self.pause_s = max(_PROGRESS_EVERY_S, 100 * (self.saved - now))
 
     def reports(self) -> dict[int, PartDone]:
         """Every part that any runner has reported as its own."""

@@ -65,6 +65,8 @@ class Supervisor:
             BatchNeuronError: whatever stopped the work; what was committed stays.
         """
         handout = HandOut(shards)
+        if self.is_stopped():
+            return
         try:
             for core in self.cores[: max(1, len(shards))]:
                 self._start(core)
@@ -84,7 +86,11 @@ class Supervisor:
         process = context.Process(
             target=worker.main, args=(self.order, core, theirs), daemon=True, name=f"batchneuron-{core.index}"
         )
+        # Ctrl-C goes to the whole group; a worker inherits the mask and never sees it, even while it
+        # still imports.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         process.start()
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         theirs.close()
         self._workers.append(_Worker(process, ours, core))
 

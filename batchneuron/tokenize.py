@@ -40,6 +40,7 @@ class Tokenizer:
             model.folder, trust_remote_code=model.trust_remote_code, local_files_only=True
         )
         self._backend: Any = getattr(self._tokenizer, "backend_tokenizer", None)
+        self._is_typed = "token_type_ids" in self._tokenizer.model_input_names
         pad = self._tokenizer.pad_token_id
         self._fills = {
             "input_ids": int(pad if pad is not None else model.config.get("pad_token_id") or 0),
@@ -88,10 +89,7 @@ class Tokenizer:
         self._backend.no_padding()
         batch = list(texts) if pairs is None else list(zip(texts, pairs, strict=True))
         encodings = self._backend.encode_batch_fast(batch)
-        ids = [encoding.ids for encoding in encodings]
-        if pairs is None:
-            return ids, [[0] * len(row) for row in ids]
-        return ids, [encoding.type_ids for encoding in encodings]
+        return [encoding.ids for encoding in encodings], [encoding.type_ids for encoding in encodings]
 
     def _replace_long(
         self,
@@ -131,6 +129,8 @@ class Tokenizer:
         return list(zip(ids, types, strict=True))
 
     def _pack(self, ids: list[list[int]], types: list[list[int]], rows: list[int]) -> Items:
+        if not self._is_typed:
+            types = [[0] * len(row) for row in ids]
         lengths = np.fromiter((len(row) for row in ids), np.int32, len(ids))
         offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
         return Items(

@@ -10,6 +10,7 @@ import ctypes
 import os
 import queue
 import signal
+import sys
 import threading
 import time
 import traceback
@@ -105,11 +106,13 @@ def describe_failure(error: Exception) -> Failure:
 def own_process(core: Core) -> None:
     """Make this process a worker: its core's environment and CPUs, and no life without its parent.
 
-    Ctrl-C reaches the whole process group; the parent decides what it means, so it is ignored here.
+    Ctrl-C reaches the whole process group; the parent decides what it means, so it is ignored here. What a
+    library prints goes to stderr: stdout holds results.
     """
     os.environ.update(core.environment)
     if core.cpus:
         os.sched_setaffinity(0, core.cpus)
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -19,6 +19,7 @@ from pydantic import Field
 from batchneuron.errors import Problem, SpecError
 from batchneuron.items import Items, Outputs, TaskItems, fold_mean
 from batchneuron.model import Model
+from batchneuron.spec.sections import PositiveInt
 from batchneuron.tasks.task import Decoded, TaskKind, TaskOptions, reject_rows
 from batchneuron.tokenize import Limit, Tokenizer
 
@@ -36,7 +37,7 @@ class Options(TaskOptions):
     normalize: bool | Literal["auto"] = Field(
         "auto", description="Scale each vector to length 1; auto: as the model's files say, or no."
     )
-    truncate_dim: int | None = Field(None, ge=1, description="Keep only the first so many numbers.")
+    truncate_dim: PositiveInt | None = Field(None, description="Keep only the first so many numbers.")
     prompt: str | None = Field(None, description="Text put before every input.")
     prompt_name: str | None = Field(None, description="Name of one of the model's own prompts.")
     dtype: Literal["float32", "float16"] = Field("float32", description="Type of the numbers in the output.")
@@ -59,7 +60,8 @@ class PromptedEncoder:
         """One item per row, more for rows that are split."""
         texts = inputs["text"]
         if self.prompt:
-            texts = pc.binary_join_element_wise(self.prompt, texts, "")
+            prompt, nothing = pa.scalar(self.prompt, texts.type), pa.scalar("", texts.type)
+            texts = pc.binary_join_element_wise(prompt, texts, nothing)
         if self.lower_case:
             texts = pc.utf8_lower(texts)
         return self.tokenizer.encode(texts.to_pylist(), None, limit)
@@ -92,7 +94,7 @@ class FeatureExtraction:
     @property
     def width(self) -> int:
         """Numbers per vector."""
-        hidden = int(self.model.config.get("hidden_size") or self.model.config["dim"])
+        hidden = self.model.hidden_size
         return min(hidden, self.options.truncate_dim or hidden)
 
     @property

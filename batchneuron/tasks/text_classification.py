@@ -17,6 +17,7 @@ from pydantic import Field
 from batchneuron.errors import ModelError
 from batchneuron.items import Items, Outputs, TaskItems, fold_mean
 from batchneuron.model import Model
+from batchneuron.spec.sections import PositiveInt
 from batchneuron.tasks.task import Decoded, TaskKind, TaskOptions
 from batchneuron.tokenize import Limit, Tokenizer
 
@@ -26,8 +27,8 @@ Function = Literal["softmax", "sigmoid", "none"]
 class Options(TaskOptions):
     """Options of text-classification."""
 
-    top_k: int | Literal["all"] = Field(
-        1, ge=1, description="1 gives the columns label and score; more, or 'all', a sorted list of them."
+    top_k: PositiveInt | Literal["all"] = Field(
+        1, description="1 gives the columns label and score; more, or 'all', a sorted list of them."
     )
     function_to_apply: Function | Literal["auto"] = Field(
         "auto", description="What turns logits into scores; auto: as the model's configuration says."

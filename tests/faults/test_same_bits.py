@@ -1,0 +1,59 @@
+"""A row has the same bits whoever predicts it: any number of workers, any order of the shards."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pytest
+
+from batchneuron.plan import Shard
+from batchneuron.run import Watch, run_job
+from tests.faults.harness import quickstart_spec, read_bits, require_whole
+
+ROWS, SHARD_ROWS = 400, 50
+JOB = (f"input.limit={ROWS}", f"output.shard_rows={SHARD_ROWS}", "input.keep=[synset]")
+
+
+@dataclass(frozen=True)
+class Shuffle:
+    """Shards in a random order, the same for the same seed."""
+
+    seed: int
+
+    def __call__(self, shards: tuple[Shard, ...]) -> Sequence[Shard]:
+        return random.Random(self.seed).sample(shards, len(shards))
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory):
+    """Predictions by task, made in this process, shard after shard."""
+    made = {}
+    for task in ("text-classification", "feature-extraction"):
+        output = tmp_path_factory.mktemp(task)
+        run_job(quickstart_spec(output, *JOB, "backend.workers=0", task=task))
+        require_whole(output, ROWS)
+        made[task] = read_bits(output)
+    return made
+
+
+def run_bits(output, workers, task="text-classification", sort_shards=None):
+    watch = Watch(sort_shards=sort_shards) if sort_shards else None
+    run_job(quickstart_spec(output, *JOB, f"backend.workers={workers}", task=task), watch=watch)
+    require_whole(output, ROWS)
+    return read_bits(output)
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_any_number_of_workers_gives_the_same_labels_and_scores(workers, reference, tmp_path):
+    assert run_bits(tmp_path, workers) == reference["text-classification"]
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_any_order_of_the_shards_gives_the_same_labels_and_scores(seed, reference, tmp_path):
+    assert run_bits(tmp_path, 0, sort_shards=Shuffle(seed)) == reference["text-classification"]
+
+
+def test_two_workers_in_a_random_order_give_the_same_embeddings(reference, tmp_path):
+    made = run_bits(tmp_path, 2, "feature-extraction", Shuffle(4))
+    assert made == reference["feature-extraction"]
+    assert len(made["embedding"]) == ROWS * 128 * 4

@@ -1,0 +1,109 @@
+"""Handing out shards: each exactly once, whoever asks, dies or gives back."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batchneuron.handout import HandOut
+from batchneuron.plan import cut_shards
+from tests.test_plan import make_inventory
+
+steps = st.lists(st.tuples(st.integers(0, 3), st.sampled_from(["take", "take", "take", "die"])), max_size=60)
+
+
+def make_shards(blocks, shards_per_block=1):
+    """Shards of three rows, so many to each row group of one file."""
+    return cut_shards(make_inventory([[3 * shards_per_block] * blocks]), 3)
+
+
+@given(st.integers(1, 4), st.integers(1, 5), steps)
+def test_every_shard_is_done_exactly_once_whatever_the_interleaving(blocks, shards_per_block, actions):
+    shards = make_shards(blocks, shards_per_block)
+    handout = HandOut(shards)
+    holds, done = {}, []
+    for worker, action in actions:
+        shard = holds.pop(worker, None)
+        if shard is not None and action == "die":
+            handout.give_back(shard)
+        elif action == "take":
+            done += [shard] if shard is not None else []
+            taken = handout.take(shard)
+            holds |= {worker: taken} if taken is not None else {}
+        assert len(handout) + len(holds) + len(done) == len(shards)
+
+    done += holds.values()
+    last = None
+    while (last := handout.take(last)) is not None:
+        done.append(last)
+
+    assert sorted(shard.index for shard in done) == list(range(len(shards)))
+    assert len(handout) == 0
+
+
+def test_a_single_worker_gets_them_in_order():
+    shards = make_shards(5, 3)
+    handout = HandOut(shards)
+    taken = [handout.take(None)]
+    while (shard := handout.take(taken[-1])) is not None:
+        taken.append(shard)
+
+    assert taken == list(shards)
+
+
+def test_the_order_that_was_given_is_kept():
+    shards = make_shards(7)[::-1]
+    handout = HandOut(shards)
+    taken = [handout.take(None)]
+    while (shard := handout.take(taken[-1])) is not None:
+        taken.append(shard)
+
+    assert taken == list(shards)
+
+
+@given(st.integers(4, 12), st.integers(2, 5), st.lists(st.integers(1, 4), min_size=2, max_size=2))
+def test_two_workers_share_few_blocks_whatever_their_speeds(blocks, shards_per_block, speeds):
+    shards = make_shards(blocks, shards_per_block)
+    handout = HandOut(shards)
+    last = {0: None, 1: None}
+    readers = {}
+    while len(handout):
+        for worker, speed in enumerate(speeds):
+            for _ in range(speed):
+                shard = handout.take(last[worker])
+                if shard is not None:
+                    last[worker] = shard
+                    readers.setdefault(shard.index // shards_per_block, set()).add(worker)
+
+    shared = [block for block, workers in readers.items() if len(workers) > 1]
+    assert len(shared) <= 1
+
+
+def test_a_shard_that_comes_back_goes_out_first():
+    shards = make_shards(4)
+    handout = HandOut(shards)
+    first = handout.take(None)
+    second = handout.take(first)
+
+    handout.give_back(first)
+
+    assert handout.take(second) == first
+    assert handout.take(second) == shards[2]
+
+
+def test_after_clear_nothing_is_handed_out():
+    handout = HandOut(make_shards(4))
+    first = handout.take(None)
+    handout.give_back(first)
+
+    handout.clear()
+
+    assert (handout.take(None), handout.take(first), len(handout)) == (None, None, 0)
+
+
+def test_no_shards_at_all():
+    assert (HandOut(()).take(None), len(HandOut(()))) == (None, 0)
+
+
+def test_empty_shard_is_handed_out():
+    shards = cut_shards(make_inventory([]), 3)
+
+    assert HandOut(shards).take(None) == shards[0]

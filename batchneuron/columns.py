@@ -99,7 +99,7 @@ def _name_inputs(spec: InputSpec, kind: TaskKind, schema: pa.Schema) -> dict[str
 
 def _name_kept(spec: InputSpec, schema: pa.Schema, taken: set[str]) -> dict[str, str]:
     if spec.keep is None:
-        return {f"input_{name}" if name in taken else name: name for name in schema.names}
+        return {_free_name(name, taken, schema.names): name for name in schema.names}
     keep = spec.keep if isinstance(spec.keep, dict) else {name: name for name in spec.keep}
     for output, column in keep.items():
         _require(column, "input.keep", schema)
@@ -109,6 +109,13 @@ def _name_kept(spec: InputSpec, schema: pa.Schema, taken: set[str]) -> dict[str,
                 (Problem("spec", "input.keep", f"'{output}' is also a column of the output", hint),)
             )
     return dict(keep)
+
+
+def _free_name(name: str, taken: set[str], names: list[str]) -> str:
+    output = name
+    while output in taken or (output != name and output in names):
+        output = f"input_{output}"
+    return output
 
 
 def _require(column: str, where: str, schema: pa.Schema) -> None:

@@ -77,8 +77,9 @@ def _iter_batches(items: Items, ladder: Ladder) -> Iterator[tuple[int, NDArray[n
 def _run_batch(items: Items, picks: NDArray[np.intp], executable: Executable) -> tuple[Tensor, ...]:
     shape = executable.shape
     filled = np.concatenate([picks, np.repeat(picks[:1], shape.batch_size - len(picks))])
-    batch = items.make_batch(filled, shape.sequence_length)
-    outputs = executable(*(batch[name] for name in executable.input_names))
+    outputs = executable(
+        *(items.make_input(name, filled, shape.sequence_length) for name in executable.input_names)
+    )
     _check_outputs(outputs, shape)
     return tuple(output[: len(picks)] for output in outputs)
 

@@ -9,7 +9,7 @@ Shapes in this project: N items, A accepted rows, B batch rows, L batch length, 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -59,16 +59,24 @@ class Items:
     tensors: Mapping[str, Sequences]
     """Inputs of the program by name; `attention_mask` is made from the lengths."""
     fills: Mapping[str, int]
-    """What each tensor is padded with."""
+    """What each tensor is padded with; 0 where nothing is said."""
+    host: Mapping[str, Any] = field(default_factory=dict)
+    """What decoding needs and the device does not: offsets, texts."""
 
     def __len__(self) -> int:
         return len(self.lengths)
 
-    def make_batch(self, picks: NDArray[np.intp], length: int) -> dict[str, Tensor]:
-        """The program's inputs for these items, padded: [len(picks), length, …] each."""
-        batch = {name: ragged.pad(picks, length, self.fills[name]) for name, ragged in self.tensors.items()}
-        batch["attention_mask"] = (np.arange(length) < self.lengths[picks][:, None]).astype(np.int64)
-        return batch
+    def make_input(self, name: str, picks: NDArray[np.intp], length: int) -> Tensor:
+        """One input of the program for these items, padded: [len(picks), length, …].
+
+        The attention mask follows from the lengths; an input that the items do not have is zeros, which is
+        what a model with token types means by a text without them.
+        """
+        if name == "attention_mask":
+            return (np.arange(length) < self.lengths[picks][:, None]).astype(np.int64)
+        if name not in self.tensors:
+            return np.zeros((len(picks), length), dtype=np.int64)
+        return self.tensors[name].pad(picks, length, self.fills.get(name, 0))
 
 
 @dataclass(frozen=True, slots=True)

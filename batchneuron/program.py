@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 import transformers
+from safetensors import SafetensorError
 
 from batchneuron.backends.backend import CompileRequest
 from batchneuron.errors import ModelError
@@ -55,7 +56,7 @@ def load_program(request: CompileRequest, dtype: str) -> Program:
                 local_files_only=True,
                 output_loading_info=True,
             )
-        except (OSError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             raise ModelError(f"{kind.auto_model} cannot load it: {error}", str(model.folder)) from error
     _require_weights(info, kind.auto_model, model.folder)
     return Program(loaded.eval(), kind, open_task(request.task, request.options, model)).requires_grad_(

@@ -9,6 +9,7 @@ import time
 from dataclasses import dataclass, field
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from batchneuron.events import BatchDone, Event, PartDone
@@ -107,7 +108,7 @@ class Reporter:
         sizes = f"{count(plan.rows, 'row')} in {count(len(plan.shards), 'shard')}"
         shapes = count(len(plan.ladder.shapes), "shape")
         backend = f"{facts.kind} {facts.precision} · {count(opened.workers, 'worker')}"
-        self._say(f"[bold]{spec.name}[/] · {spec.task} · {sizes} · {shapes} · {backend}")
+        self._say(f"[bold]{escape(spec.name or '')}[/] · {spec.task} · {sizes} · {shapes} · {backend}")
         if left < plan.rows:
             done = plan.rows - left
             self._say(f"{done:,} rows are done already, {left:,} are left")

@@ -12,6 +12,7 @@ The only module that knows these names. Resume is the list of parts subtracted f
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 from collections.abc import Mapping
@@ -112,9 +113,10 @@ class RunFolder:
         """
         content = self.store.read(f".batchneuron/{record.plan}")
         if content is not None:
-            text = pa.input_stream(pa.BufferReader(content), compression="zstd").read()
-            if _plan_name(text) == record.plan:
-                return plan_from_json(text)
+            with contextlib.suppress(OSError):
+                text = pa.input_stream(pa.BufferReader(content), compression="zstd").read()
+                if _plan_name(text) == record.plan:
+                    return plan_from_json(text)
         raise OutputConflict(
             "the plan is missing or damaged", f"{self.store.location}/.batchneuron/{record.plan}"
         )
@@ -177,9 +179,13 @@ class RunFolder:
         )
 
     def read_progress(self) -> tuple[Progress, ...]:
-        """What every runner said it has done."""
-        contents = (self.store.read(f"{_PROGRESS}/{entry.name}") for entry in self.store.list(_PROGRESS))
-        return tuple(TypeAdapter(Progress).validate_json(content) for content in contents if content)
+        """What every runner said it has done; files that a power cut damaged are left out."""
+        told: list[Progress] = []
+        for entry in self.store.list(_PROGRESS):
+            content = self.store.read(f"{_PROGRESS}/{entry.name}")
+            with contextlib.suppress(ValueError):
+                told.append(TypeAdapter(Progress).validate_json(content or b""))
+        return tuple(told)
 
     def write_manifest(self, record: RunRecord, plan: Plan, done: Mapping[int, PartDone]) -> Manifest:
         """The manifest of a run whose parts all exist; parts nobody reported are read and hashed."""

@@ -36,17 +36,17 @@ class Tokenizer:
     def __init__(self, model: Model) -> None:
         from transformers import AutoTokenizer
 
-        self._tokenizer: Any = AutoTokenizer.from_pretrained(
+        self.transformers_tokenizer: Any = AutoTokenizer.from_pretrained(
             model.folder, trust_remote_code=model.trust_remote_code, local_files_only=True
         )
-        self._backend: Any = getattr(self._tokenizer, "backend_tokenizer", None)
-        self._is_typed = "token_type_ids" in self._tokenizer.model_input_names
-        pad = self._tokenizer.pad_token_id
+        self._backend: Any = getattr(self.transformers_tokenizer, "backend_tokenizer", None)
+        self._is_typed = "token_type_ids" in self.transformers_tokenizer.model_input_names
+        pad = self.transformers_tokenizer.pad_token_id
         self._fills = {
             "input_ids": int(pad if pad is not None else model.config.get("pad_token_id") or 0),
-            "token_type_ids": int(getattr(self._tokenizer, "pad_token_type_id", 0) or 0),
+            "token_type_ids": int(getattr(self.transformers_tokenizer, "pad_token_type_id", 0) or 0),
         }
-        limits = [self._tokenizer.model_max_length, model.max_positions]
+        limits = [self.transformers_tokenizer.model_max_length, model.max_positions]
         if model.sentence is not None:
             limits.append(model.sentence.max_seq_length)
         known = [int(limit) for limit in limits if limit is not None and 0 < limit < _NO_LIMIT]
@@ -75,14 +75,16 @@ class Tokenizer:
         truncated = np.zeros(len(texts), dtype=np.bool_)
         if limit.overflow == "truncate":
             truncated[long_rows] = True
-        return TaskItems(self._pack(ids, types, rows), truncated, rejections)
+        return TaskItems(self.pack(ids, types, rows), truncated, rejections)
 
     def _encode_whole(
         self, texts: Sequence[str], pairs: Sequence[str] | None
     ) -> tuple[list[list[int]], list[list[int]]]:
         """Token ids and type ids of each row, at their full length."""
         if self._backend is None:
-            encoded = self._tokenizer(list(texts), list(pairs) if pairs is not None else None, verbose=False)
+            encoded = self.transformers_tokenizer(
+                list(texts), list(pairs) if pairs is not None else None, verbose=False
+            )
             types = encoded.get("token_type_ids") or [[0] * len(row) for row in encoded["input_ids"]]
             return encoded["input_ids"], types
         self._backend.no_truncation()
@@ -114,7 +116,7 @@ class Tokenizer:
 
     def _windows(self, text: str, pair: str | None, limit: Limit) -> list[tuple[list[int], list[int]]]:
         split = limit.overflow == "split"
-        encoded = self._tokenizer(
+        encoded = self.transformers_tokenizer(
             text,
             pair,
             truncation="longest_first" if pair is None or not split else "only_first",
@@ -128,7 +130,8 @@ class Tokenizer:
             return [(ids, types)]
         return list(zip(ids, types, strict=True))
 
-    def _pack(self, ids: list[list[int]], types: list[list[int]], rows: list[int]) -> Items:
+    def pack(self, ids: Sequence[list[int]], types: Sequence[list[int]], rows: Sequence[int]) -> Items:
+        """Items of N token lists, and the row each belongs to."""
         if not self._is_typed:
             types = [[0] * len(row) for row in ids]
         lengths = np.fromiter((len(row) for row in ids), np.int32, len(ids))
@@ -141,7 +144,7 @@ class Tokenizer:
         )
 
 
-def _flat(rows: list[list[int]], offsets: NDArray[np.int64]) -> Ragged:
+def _flat(rows: Sequence[list[int]], offsets: NDArray[np.int64]) -> Ragged:
     values = np.fromiter((value for row in rows for value in row), np.int32, int(offsets[-1]))
     return Ragged(values, offsets)
 

@@ -24,16 +24,26 @@ def test_padding_is_what_a_loop_would_do(rows, data):
 
 
 @given(sequences)
-def test_a_batch_has_a_mask_of_the_lengths_and_its_own_fill(rows):
+def test_an_input_is_padded_with_its_own_fill_and_the_mask_follows_the_lengths(rows):
     items = make_items(rows, fill=7)
     picks = np.arange(len(rows))[::-1]
 
-    batch = items.make_batch(picks, 8)
+    ids, types, mask = (
+        items.make_input(name, picks, 8) for name in ("input_ids", "token_type_ids", "attention_mask")
+    )
 
-    assert batch["attention_mask"].sum(axis=1).tolist() == [len(row) for row in rows[::-1]]
-    assert batch["input_ids"].tolist() == [row + [7] * (8 - len(row)) for row in rows[::-1]]
-    assert batch["token_type_ids"].tolist() == [[0] * 8] * len(rows)
+    assert mask.tolist() == [[1] * len(row) + [0] * (8 - len(row)) for row in rows[::-1]]
+    assert ids.tolist() == [row + [7] * (8 - len(row)) for row in rows[::-1]]
+    assert types.tolist() == [[0] * 8] * len(rows)
+    assert {array.dtype for array in (ids, types, mask)} == {np.dtype(np.int64)}
     assert len(items) == len(rows)
+
+
+def test_an_input_that_the_items_do_not_have_is_zeros():
+    items = Items(np.arange(2), np.array([1, 2], np.int32), {"input_ids": make_ragged([[1], [2, 3]])}, {})
+
+    assert items.make_input("token_type_ids", np.array([1, 0, 0]), 4).tolist() == [[0] * 4] * 3
+    assert items.make_input("input_ids", np.array([1, 0, 0]), 2).tolist() == [[2, 3], [1, 0], [1, 0]]
 
 
 def make_windows(counts, lengths):
@@ -82,7 +92,8 @@ def test_a_mean_takes_any_number_of_axes():
 def test_stacking_restores_the_order_of_items(order, batch_size):
     picks = [np.array(order[start : start + batch_size]) for start in range(0, len(order), batch_size)]
     batches = tuple(
-        OutputBatch(chosen, (chosen.astype(np.float32), np.stack([chosen, -chosen], axis=1))) for chosen in picks
+        OutputBatch(chosen, (chosen.astype(np.float32), np.stack([chosen, -chosen], axis=1)))
+        for chosen in picks
     )
     outputs = Outputs(11, batches)
 

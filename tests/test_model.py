@@ -81,6 +81,18 @@ def test_labels_follow_the_ids(folder):
     assert resolve(folder).labels == ("LABEL_0", "LABEL_1")
 
 
+@pytest.mark.parametrize("name", ["hidden_size", "dim", "d_model", "n_embd"])
+def test_the_hidden_size_has_many_names(folder, name):
+    put(folder, "config.json", {"hidden_size": None, name: 16})
+
+    assert resolve(folder).hidden_size == 16
+
+
+def test_a_config_without_a_hidden_size_is_refused(folder):
+    with pytest.raises(ModelError, match="no hidden size"):
+        _ = resolve(folder).hidden_size
+
+
 @pytest.mark.parametrize("weights", ["pytorch_model.bin", "tf_model.h5", "model.onnx"])
 def test_weights_that_can_run_code_are_no_weights(folder, weights):
     (folder / "model.safetensors").rename(folder / weights)

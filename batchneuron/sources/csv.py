@@ -7,16 +7,18 @@ that are not UTF-8, is rejected alone.
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 from pyarrow import csv as arrow_csv
 
 from batchneuron.errors import SourceUnreadable
 from batchneuron.rejection import Rejection
 from batchneuron.sources.conform import unify
-from batchneuron.sources.lines import QuotedLines, Records, RecordScanner, scan_blocks
+from batchneuron.sources.lines import QuotedLines, Records, RecordScanner, is_utf8, scan_blocks
 from batchneuron.sources.location import first_line, map_files
 from batchneuron.sources.source import Block, FileId, FileInventory, Inventory, ShardRows
 from batchneuron.sources.text import TextCursor
@@ -91,28 +93,39 @@ class CsvParser:
     ) -> None:
         """Parse in bulk; where Arrow refuses, halve until the records at fault are alone."""
         try:
-            tables.append(self._parse_bulk(records))
-            return
+            table, ragged = self._parse_bulk(records)
         except pa.ArrowInvalid as error:
-            if len(records) == 1:
-                reason = first_line(error).removeprefix("CSV parse error: Row #1: ")
-                message = f"{self.uri}: record {row + 1}: {reason}"
-                rejections.append(Rejection(row, "bad_record", message))
-                nulls = pa.nulls(1, pa.string())
-                tables.append(pa.Table.from_arrays([nulls] * len(self.wanted), names=list(self.wanted)))
+            if len(records) > 1:
+                middle = len(records) // 2
+                self._collect(records.part(0, middle), row, tables, rejections)
+                self._collect(records.part(middle, len(records)), row + middle, tables, rejections)
                 return
-        middle = len(records) // 2
-        self._collect(records.part(0, middle), row, tables, rejections)
-        self._collect(records.part(middle, len(records)), row + middle, tables, rejections)
+            table, ragged = self._make_nulls(), {0: first_line(error)}
+        tables.append(table)
+        for index, reason in sorted(ragged.items()):
+            message = f"{self.uri}: record {row + index + 1}: {reason}"
+            rejections.append(Rejection(row + index, "bad_record", message))
 
-    def _parse_bulk(self, records: Records) -> pa.Table:
+    def _parse_bulk(self, records: Records) -> tuple[pa.Table, dict[int, str]]:
+        """One row for each record; those with a wrong number of fields are nulls, and named."""
         data = records.span()
+        ragged: dict[int, str] = {}
+
+        def pass_over(row: Any) -> str:
+            ragged[row.number - 1] = f"{row.actual_columns} fields where {row.expected_columns} were expected"
+            return "skip"
+
         table = arrow_csv.read_csv(
             pa.BufferReader(data),
             read_options=arrow_csv.ReadOptions(
                 use_threads=False, block_size=len(data) + 1, column_names=self.header
             ),
-            parse_options=arrow_csv.ParseOptions(delimiter=_delimiter(self.uri), newlines_in_values=True),
+            parse_options=arrow_csv.ParseOptions(
+                delimiter=_delimiter(self.uri),
+                newlines_in_values=True,
+                # The handler is given text: Arrow cannot make any of bytes that are not UTF-8.
+                invalid_row_handler=pass_over if is_utf8(data) else None,
+            ),
             convert_options=arrow_csv.ConvertOptions(
                 column_types=dict.fromkeys(self.header, pa.string()),
                 include_columns=self.wanted,
@@ -120,6 +133,17 @@ class CsvParser:
             ),
         )
         # Arrow ends a row at a bare carriage return too: more rows than records, never fewer.
-        if table.num_rows != len(records):
+        if table.num_rows + len(ragged) != len(records):
             raise pa.ArrowInvalid("a carriage return outside of quotes")
+        return _insert_nulls(table, ragged, len(records)), ragged
+
+    def _make_nulls(self) -> pa.Table:
+        return pa.table({name: pa.nulls(1, pa.string()) for name in self.wanted})
+
+
+def _insert_nulls(table: pa.Table, missing: Container[int], rows: int) -> pa.Table:
+    """`table` spread over `rows` rows, with nulls in those that are missing."""
+    if table.num_rows == rows:
         return table
+    mask = np.array([row in missing for row in range(rows)])
+    return table.take(pa.array(np.cumsum(~mask) - 1, mask=mask))

@@ -81,23 +81,28 @@ def fit_value(value: Any, kind: pa.DataType) -> Any:
     if pa.types.is_struct(kind) and isinstance(value, dict):
         fields = (kind.field(i) for i in range(kind.num_fields))
         return {field.name: fit_value(value.get(field.name), field.type) for field in fields}
-    if isinstance(value, bool) == pa.types.is_boolean(kind) and isinstance(value, bool | int | float):
-        return _fit_number(value, kind)
+    if pa.types.is_boolean(kind) and isinstance(value, bool):
+        return value
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        if pa.types.is_floating(kind):
+            return _fit_float(value)
+        if pa.types.is_integer(kind):
+            return _fit_integer(value)
     raise ValueError(f"{name_kind(value)} where {kind} was expected")
 
 
-def _fit_number(value: float, kind: pa.DataType) -> float:
-    if pa.types.is_boolean(kind):
-        return value
-    if pa.types.is_floating(kind):
-        try:
-            return float(value)
-        except OverflowError:
-            return float("inf") if value > 0 else float("-inf")
+def _fit_float(value: float) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return float("inf") if value > 0 else float("-inf")
+
+
+def _fit_integer(value: float) -> int:
     if isinstance(value, float) and not value.is_integer():
-        raise ValueError(f"{value} where {kind} was expected")
+        raise ValueError(f"{value} where an integer was expected")
     if int(value) not in _INT64:
-        raise ValueError(f"{value} does not fit {kind}")
+        raise ValueError(f"{value} does not fit 64 bits")
     return int(value)
 
 

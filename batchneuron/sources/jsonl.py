@@ -18,7 +18,7 @@ from pyarrow import json as arrow_json
 from batchneuron.errors import SourceUnreadable
 from batchneuron.rejection import Rejection
 from batchneuron.sources.json_values import decode_object, fit_value, infer_type
-from batchneuron.sources.lines import JsonLines, Records, RecordScanner, scan_blocks
+from batchneuron.sources.lines import JsonLines, Records, RecordScanner, is_utf8, scan_blocks
 from batchneuron.sources.location import map_files
 from batchneuron.sources.source import Block, FileId, FileInventory, Inventory, ShardRows
 from batchneuron.sources.text import TextCursor
@@ -125,7 +125,8 @@ def _fit_record(value: dict[str, Any], schema: pa.Schema) -> dict[str, Any]:
 def _parse_bulk(records: Records, schema: pa.Schema) -> pa.Table | None:
     """The rows as Arrow's parser reads them; None where it refuses, or cannot be trusted to count."""
     data = records.span()
-    if not (_is_text(data) and _are_objects(records)):
+    # Arrow does not check the columns that it leaves out.
+    if not (is_utf8(data) and _are_objects(records)):
         return None
     if (b"Inf" in data or b"-NaN" in data) and _ODD_NUMBER.search(data):
         return None
@@ -138,15 +139,6 @@ def _parse_bulk(records: Records, schema: pa.Schema) -> pa.Table | None:
     except pa.ArrowInvalid:
         return None
     return table.select(schema.names) if table.num_rows == len(records) else None
-
-
-def _is_text(data: bytes) -> bool:
-    """Whether `data` is UTF-8; Arrow does not check the columns that it leaves out."""
-    try:
-        data.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def _are_objects(records: Records) -> bool:

@@ -54,6 +54,15 @@ class Records:
         return self.data[self.starts[0] : self.stops[-1]]
 
 
+def is_utf8(data: bytes) -> bool:
+    """Whether `data` is UTF-8."""
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 class Grammar(Protocol):
     """Where records end."""
 

@@ -11,7 +11,12 @@ from batchneuron.run import Watch, run_job
 from tests.faults.harness import quickstart_spec, read_bits, require_whole
 
 ROWS, SHARD_ROWS = 400, 50
-JOB = (f"input.limit={ROWS}", f"output.shard_rows={SHARD_ROWS}", "input.keep=[synset]")
+JOB = (
+    f"input.limit={ROWS}",
+    f"output.shard_rows={SHARD_ROWS}",
+    "input.keep=[synset]",
+    "shapes={batch_size: 16, sequence_length: [16, 32, 64, 128]}",
+)
 
 
 @dataclass(frozen=True)

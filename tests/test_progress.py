@@ -1,0 +1,152 @@
+"""Progress: arithmetic that can be checked on paper, and lines that come neither too often nor never."""
+
+import io
+from types import SimpleNamespace
+
+import pytest
+from rich.console import Console
+
+from batchneuron import progress
+from batchneuron.events import BatchDone, PartDone, StageSeconds, WorkerReady
+from batchneuron.progress import Meter, Reporter
+from tests.backends.arithmetic import ArithmeticBackend
+
+
+def make_part(rows, tokens, rejected=0):
+    seconds = StageSeconds(0.0, 0.0, 0.0)
+    return PartDone(0, rows, rejected, 0, tokens, tokens, 1, "0" * 64, created=True, seconds=seconds)
+
+
+def test_before_anything_is_done_the_sample_says_how_much_there_is():
+    meter = Meter(rows_left=100, tokens_per_row=12.5)
+
+    assert (meter.tokens_total, meter.share) == (1250, 0)
+    assert (meter.tokens_per_s, meter.rows_per_s, meter.left_s) == (0, 0, None)
+    assert meter.line() == "0%, 0 of 100 rows written, 0 rows/s"
+
+
+def test_tokens_count_from_the_batch_and_rows_from_the_part():
+    meter = Meter(100, 10.0)
+    meter.note(WorkerReady(1.0), 0.0)
+    meter.note(BatchDone(200), 0.0)
+    meter.note(BatchDone(300), 4.0)
+
+    assert (meter.tokens_done, meter.rows_done) == (500, 0)
+    assert meter.share == 500 / 1000
+    assert meter.tokens_per_s == 300 / 4
+    assert meter.rows_per_s == 75 / 10
+    assert meter.left_s == 500 / 75
+
+    meter.note(make_part(rows=20, tokens=500, rejected=3), 4.0)
+
+    assert (meter.rows_done, meter.rejected) == (20, 3)
+    assert meter.tokens_total == 500 + 80 * 25  # finished rows were longer than the sample said
+    assert meter.share == 500 / 2500
+    assert meter.left_s == 2000 / 75
+    assert meter.line() == "20%, 20 of 100 rows written, 3 rows/s, 3 rejected, 0:26 left"
+
+
+def test_the_speed_is_that_of_the_last_twenty_seconds():
+    meter = Meter(1000, 10.0)
+    meter.note(BatchDone(5000), 0.0)
+    meter.note(BatchDone(100), 30.0)
+    assert meter.tokens_per_s == 0  # a single mark is no speed
+
+    meter.note(BatchDone(100), 35.0)
+    assert meter.tokens_per_s == 20
+
+
+def test_the_share_never_passes_one_nor_falls_apart_without_rows():
+    meter = Meter(10, 1.0)
+    meter.note(BatchDone(500), 0.0)
+    assert meter.share == 1
+
+    nothing = Meter(0, 0.0)
+    assert (nothing.share, nothing.rows_per_s) == (0, 0)
+    assert "0 of 0 rows" in nothing.line()
+
+
+def test_everything_done_is_all_of_it():
+    meter = Meter(7, 3.0)
+    for second in range(7):
+        meter.note(BatchDone(11), float(second))
+    meter.note(make_part(7, 77), 7.0)
+
+    assert (meter.share, meter.left_s) == (1, 0)
+
+
+@pytest.mark.parametrize(("seconds", "clock"), [(0, "0:00"), (61.9, "1:01"), (3600, "1:00:00"), (90061, "25:01:01")])
+def test_the_clock(seconds, clock):
+    meter = Meter(2, 1.0)
+    meter.note(BatchDone(0), 0.0)
+    meter.note(BatchDone(1), 1.0)
+    meter.rows_left = 1 + seconds
+    assert meter.line().endswith(f", {clock} left")
+
+
+def make_opened(name="nightly", left=37, rows=42):
+    return SimpleNamespace(
+        prepared=SimpleNamespace(
+            spec=SimpleNamespace(name=name, task="text-classification"), backend=ArithmeticBackend()
+        ),
+        plan=SimpleNamespace(
+            rows=rows,
+            shards=(1, 2),
+            ladder=SimpleNamespace(shapes=(1,)),
+            tokens_per_row=10.0,
+        ),
+        missing=(SimpleNamespace(rows=left),) if left else (),
+        workers=1,
+    )
+
+
+def make_reporter(**console):
+    text = io.StringIO()
+    return Reporter(Console(file=text, width=60, **console)), text
+
+
+def test_off_a_terminal_a_plain_line_now_and_then(monkeypatch):
+    clock = SimpleNamespace(monotonic=lambda: clock.now, now=100.0)
+    monkeypatch.setattr(progress, "time", clock)
+    reporter, text = make_reporter()
+    reporter.on_open(make_opened())
+    opening = text.getvalue().splitlines()
+
+    assert opening == [
+        "nightly · text-classification · 42 rows in 2 shards · 1 shape · arithmetic float32 · 1 worker",
+        "5 rows are done already, 37 are left",
+    ]
+    for clock.now in (101.0, 115.0, 131.0, 132.0, 160.0, 163.0):
+        reporter.on_event(BatchDone(10))
+    reporter.close()
+
+    lines = text.getvalue().splitlines()[len(opening) :]
+    assert [line.split(",")[0] for line in lines] == ["8%", "16%"]
+    assert "\x1b" not in text.getvalue()
+
+
+def test_on_a_terminal_a_bar_that_is_gone_afterwards():
+    reporter, text = make_reporter(force_terminal=True)
+    reporter.on_open(make_opened(left=42))
+    reporter.on_event(BatchDone(210))
+    reporter.close()
+    reporter.close()
+
+    assert "50%, 0 of 42 rows written" in text.getvalue()
+    assert text.getvalue().endswith("\x1b[?25h\r\x1b[1A\x1b[2K") or "\x1b[?25h" in text.getvalue()
+
+
+def test_with_nothing_left_there_is_no_bar():
+    reporter, text = make_reporter(force_terminal=True)
+    reporter.on_open(make_opened(left=0))
+    reporter.close()
+
+    assert "\x1b[?25" not in text.getvalue()
+
+
+@pytest.mark.parametrize("name", ["a [b] c", "[/nightly]", "[red]x"])
+def test_a_name_with_brackets_is_shown_as_it_is(name):
+    reporter, text = make_reporter()
+    reporter.on_open(make_opened(name))
+
+    assert text.getvalue().startswith(f"{name} · ")

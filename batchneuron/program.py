@@ -59,9 +59,8 @@ def load_program(request: CompileRequest, dtype: str) -> Program:
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             raise ModelError(f"{kind.auto_model} cannot load it: {error}", str(model.folder)) from error
     _require_weights(info, kind.auto_model, model.folder)
-    return Program(loaded.eval(), kind, open_task(request.task, request.options, model)).requires_grad_(
-        requires_grad=False
-    )
+    program = Program(loaded, kind, open_task(request.task, request.options, model))
+    return program.eval().requires_grad_(requires_grad=False)
 
 
 def _require_weights(info: dict[str, Any], loader: str, folder: Path) -> None:

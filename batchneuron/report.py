@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from batchneuron.columns import ERROR, ROW
+from batchneuron.columns import ERROR, ROW, TRUNCATED
 from batchneuron.errors import ColumnMissing, DataError
 from batchneuron.events import PartDone
 from batchneuron.run_folder import RunFolder, RunRecord, part_name
@@ -112,13 +112,16 @@ def read_speed(path: str) -> Speed | None:
 
 
 def read_preview(path: str, rows: int) -> pa.Table:
-    """The first rows of the output, vectors left out.
+    """The first rows of the output, vectors and flags left out.
 
     Raises:
         DataError: nothing is committed yet.
     """
     for _, batch in _iter_batches(path, columns=None, rows=rows):
-        shown = [field.name for field in batch.schema if not _is_wide(field.type) and field.name != ERROR]
+        hidden = {ERROR, TRUNCATED}
+        shown = [
+            field.name for field in batch.schema if not _is_wide(field.type) and field.name not in hidden
+        ]
         return pa.Table.from_batches([batch]).select(shown).slice(0, rows)
     raise DataError("no part is committed yet", path)
 

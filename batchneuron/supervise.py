@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import multiprocess
+from multiprocess import resource_tracker
 from multiprocess.connection import wait
 
 from batchneuron import worker
@@ -65,6 +66,7 @@ class Supervisor:
             BatchNeuronError: whatever stopped the work; what was committed stays.
         """
         handout = HandOut(shards)
+        resource_tracker.ensure_running()  # starting it later would undo the first worker's signal mask
         if self.is_stopped():
             return
         try:

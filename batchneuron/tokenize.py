@@ -73,8 +73,9 @@ class Tokenizer:
             kept = [row for row in rows if lengths[row] <= limit.max_tokens]
             ids, types, rows = [ids[row] for row in kept], [types[row] for row in kept], kept
         truncated = np.zeros(len(texts), dtype=np.bool_)
-        if limit.overflow == "truncate":
-            truncated[long_rows] = True
+        if limit.overflow != "reject":
+            # A long row of one item was cut: asked to, or because there was nothing to split.
+            truncated[long_rows] = np.bincount(rows, minlength=len(texts))[long_rows] == 1
         return TaskItems(self.pack(ids, types, rows), truncated, rejections)
 
     def _encode_whole(
@@ -107,21 +108,40 @@ class Tokenizer:
         for row, (row_ids, row_types) in enumerate(zip(*whole, strict=True)):
             windows = [(row_ids, row_types)]
             if len(row_ids) > limit.max_tokens:
-                windows = self._windows(texts[row], pairs[row] if pairs is not None else None, limit)
+                pair = pairs[row] if pairs is not None else None
+                windows = self._windows(texts[row], pair, limit, len(row_ids))
             for window_ids, window_types in windows:
                 ids.append(window_ids)
                 types.append(window_types)
                 rows.append(row)
         return ids, types, rows
 
-    def _windows(self, text: str, pair: str | None, limit: Limit) -> list[tuple[list[int], list[int]]]:
-        split = limit.overflow == "split"
+    def _windows(
+        self, text: str, pair: str | None, limit: Limit, tokens: int
+    ) -> list[tuple[list[int], list[int]]]:
+        """A row of too many tokens cut to the limit, or the windows over it.
+
+        Of a pair only the first text is split; where the second leaves no room in a window there is
+        nothing to split, and the longer of the two is cut.
+        """
+        if limit.overflow == "split" and pair is None:
+            return self._cut(text, pair, limit.max_tokens, "longest_first")
+        if limit.overflow == "split":
+            first = len(
+                self.transformers_tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+            )
+            if tokens - first < limit.max_tokens:
+                return self._cut(text, pair, limit.max_tokens, "only_first")
+        return self._cut(text, pair, limit.max_tokens, "longest_first")[:1]
+
+    def _cut(self, text: str, pair: str | None, most: int, how: str) -> list[tuple[list[int], list[int]]]:
+        """The first window, and those that go on after it where the tokenizer can say."""
         encoded = self.transformers_tokenizer(
             text,
             pair,
-            truncation="longest_first" if pair is None or not split else "only_first",
-            max_length=limit.max_tokens,
-            return_overflowing_tokens=split,
+            truncation=how,
+            max_length=most,
+            return_overflowing_tokens=True,
             return_token_type_ids=True,
             verbose=False,
         )

@@ -27,7 +27,10 @@ LADDER = Ladder((Shape(8, 16), Shape(4, 32), Shape(1, 77)))
 
 
 def names_of(backend=None, request=REQUEST, ladder=LADDER):
-    return [artifact.folder.name for artifact in list_artifacts(backend or ArithmeticBackend(), request, ladder, Path("c"))]
+    return [
+        artifact.folder.name
+        for artifact in list_artifacts(backend or ArithmeticBackend(), request, ladder, Path("c"))
+    ]
 
 
 @pytest.mark.parametrize(
@@ -90,7 +93,11 @@ def artifact(tmp_path):
 
 def test_what_is_compiled_is_intact_and_alone(artifact):
     assert is_intact(artifact.folder)
-    assert sorted(path.name for path in artifact.folder.iterdir()) == ["artifact.json", "program.json", "weights.bin"]
+    assert sorted(path.name for path in artifact.folder.iterdir()) == [
+        "artifact.json",
+        "program.json",
+        "weights.bin",
+    ]
     assert list(artifact.folder.parent.iterdir()) == [artifact.folder]
 
 
@@ -174,11 +181,16 @@ def test_a_cache_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("x")
 
     with pytest.raises(BackendError, match="cannot write the artifact cache"):
-        compile_artifact(ArithmeticBackend(), REQUEST, Artifact(Shape(8, 16), tmp_path / "file" / "cache" / "key"))
+        compile_artifact(
+            ArithmeticBackend(), REQUEST, Artifact(Shape(8, 16), tmp_path / "file" / "cache" / "key")
+        )
 
 
 def test_the_index_names_every_file(artifact):
-    assert sorted(json.loads((artifact.folder / "artifact.json").read_text())["files"]) == ["program.json", "weights.bin"]
+    assert sorted(json.loads((artifact.folder / "artifact.json").read_text())["files"]) == [
+        "program.json",
+        "weights.bin",
+    ]
 
 
 def test_where_the_cache_is(monkeypatch, tmp_path):

@@ -66,7 +66,9 @@ def test_inputs_are_filled_from_templates_and_raw_ones_taken_as_they_are():
 def test_only_what_is_named_is_read_in_the_order_of_the_source():
     columns = bind(columns={"text": "{title} {text}"}, keep={"key": "id"})
 
-    assert columns.needed(SCHEMA) == pa.schema([("id", pa.int64()), ("title", pa.string()), ("text", pa.string())])
+    assert columns.needed(SCHEMA) == pa.schema(
+        [("id", pa.int64()), ("title", pa.string()), ("text", pa.string())]
+    )
     assert columns.needed(SCHEMA).field("id").metadata is None
 
 
@@ -86,7 +88,9 @@ def test_a_missing_input_says_what_is_needed_and_what_there_is():
     "spec", [{"columns": {"text": "titel"}}, {"columns": {"text": "{id} {titel}"}}, {"keep": ["titel"]}]
 )
 def test_a_missing_column_names_the_nearest(spec):
-    with pytest.raises(ColumnMissing, match=r"(?s)no column 'titel'.*did you mean 'title'\?.*photo \(binary\)"):
+    with pytest.raises(
+        ColumnMissing, match=r"(?s)no column 'titel'.*did you mean 'title'\?.*photo \(binary\)"
+    ):
         bind(**spec)
 
 
@@ -94,7 +98,10 @@ def test_an_input_the_task_does_not_have_is_named_with_those_it_has():
     with pytest.raises(SpecError) as caught:
         bind(columns={"txt": "text", "question": "text"})
 
-    assert [problem.key for problem in caught.value.problems] == ["input.columns.txt", "input.columns.question"]
+    assert [problem.key for problem in caught.value.problems] == [
+        "input.columns.txt",
+        "input.columns.question",
+    ]
     assert "it has text, text_pair, picture" in str(caught.value)
 
 
@@ -117,7 +124,9 @@ def test_by_default_all_columns_are_carried_and_colliding_ones_renamed():
 
 
 def test_own_columns_of_the_output_are_never_overwritten():
-    schema = pa.schema([("text", pa.string()), (ROW, pa.int64()), (TRUNCATED, pa.bool_()), (ERROR, pa.string())])
+    schema = pa.schema(
+        [("text", pa.string()), (ROW, pa.int64()), (TRUNCATED, pa.bool_()), (ERROR, pa.string())]
+    )
 
     assert list(bind(schema).keep) == ["text", f"input_{ROW}", f"input_{TRUNCATED}", f"input_{ERROR}"]
 
@@ -154,5 +163,7 @@ def test_keep_as_a_list_and_as_a_mapping():
 def test_a_name_that_a_prediction_has_is_refused_with_a_way_out(keep):
     (output,) = keep
 
-    with pytest.raises(SpecError, match=rf"'{output}' is also a column of the output.*keep: \{{input_{output}: "):
+    with pytest.raises(
+        SpecError, match=rf"'{output}' is also a column of the output.*keep: \{{input_{output}: "
+    ):
         bind(keep=keep)

@@ -24,7 +24,7 @@ VECTOR = pa.list_(pa.float32(), 2)
 
 @dataclass
 class SumTask:
-    """Predicts the mean over a row's items of the sum of their tokens; a sum of 13 is no prediction."""
+    """Predicts the mean over a row's items of the sum of their tokens; 13 and NaN are no predictions."""
 
     schema = pa.schema([("total", pa.float32()), ("pair", VECTOR)])
 
@@ -32,7 +32,7 @@ class SumTask:
         totals = fold_mean(outputs.stack(0), items, rows)
         flat = pa.array(np.repeat(totals, 2))
         pairs = pa.FixedSizeListArray.from_arrays(flat, 2)
-        rejections = reject_rows(totals == 13, "zero_norm", "unlucky")
+        rejections = reject_rows((totals == 13) | np.isnan(totals), "zero_norm", "unlucky")
         return Decoded(pa.table([totals, pairs], schema=self.schema), rejections)
 
 
@@ -53,7 +53,9 @@ def decode_rows(rows, kept=None):
         accepted=np.array(accepted, np.int64),
         items=items,
         truncated=np.arange(len(rows)) % 3 == 1,
-        rejections=tuple(Rejection(row, code, f"{code}!") for row, code in enumerate(rows) if isinstance(code, str)),
+        rejections=tuple(
+            Rejection(row, code, f"{code}!") for row, code in enumerate(rows) if isinstance(code, str)
+        ),
     )
     executed = execute(items, LADDER, load_all(LADDER, answer), None, lambda tokens: None)
     return decode(encoded, executed, SumTask())

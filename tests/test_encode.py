@@ -31,9 +31,7 @@ class WordEncoder:
         texts = inputs["text"].to_pylist()
         self.seen.append(texts)
         too_long = [any(len(word) > limit.max_tokens for word in text.split()) for text in texts]
-        words = [
-            (row, word) for row, text in enumerate(texts) if not too_long[row] for word in text.split()
-        ]
+        words = [(row, word) for row, text in enumerate(texts) if not too_long[row] for word in text.split()]
         return TaskItems(
             make_items([[ord(letter) for letter in word] for _, word in words], [row for row, _ in words]),
             np.array([text.endswith("!") for text in texts], np.bool_),

@@ -30,7 +30,9 @@ def read_tree():
 
 def make_error(kind):
     if kind is SpecError:
-        return SpecError((Problem("job.yaml:3", "input.path", "missing", "say where"), Problem("--set x", "", "no")))
+        return SpecError(
+            (Problem("job.yaml:3", "input.path", "missing", "say where"), Problem("--set x", "", "no"))
+        )
     return kind("it broke", "here", "mend it")
 
 

@@ -8,7 +8,16 @@ import pytest
 from pydantic import TypeAdapter
 
 from batchneuron import events
-from batchneuron.events import BatchDone, Event, Failure, PartDone, ShardFailed, StageSeconds, WorkerBroken, WorkerReady
+from batchneuron.events import (
+    BatchDone,
+    Event,
+    Failure,
+    PartDone,
+    ShardFailed,
+    StageSeconds,
+    WorkerBroken,
+    WorkerReady,
+)
 
 FAILURE = Failure("OSError", "disk\nfull", 75, retryable=True, traceback="Traceback …")
 DONE = PartDone(3, 37, 1, 2, 300, 400, 5000, "0" * 64, created=True, seconds=StageSeconds(0.1, 0.2, 0.3))

@@ -4,7 +4,7 @@ import copy
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchneuron.fingerprint import Fingerprint, digest_json, name_differences
@@ -50,12 +50,14 @@ def change(value, path, leaf):
     return changed
 
 
+@settings(max_examples=40, deadline=None)
 @given(fields)
 def test_the_order_of_keys_does_not_matter(value):
     assert Fingerprint(reorder(value)).digest == Fingerprint(value).digest
     assert name_differences(value, reorder(value)) == []
 
 
+@settings(max_examples=60, deadline=None)
 @given(fields, fields)
 def test_what_differs_has_another_digest_and_a_name(ours, theirs):
     same = Fingerprint(ours).digest == Fingerprint(theirs).digest
@@ -95,7 +97,11 @@ def test_a_long_value_is_cut_in_the_message():
 
 
 def test_run8_follows_the_digest_and_the_generation():
-    first, again, second = Fingerprint(FIELDS).run8(1), Fingerprint(FIELDS).run8(1), Fingerprint(FIELDS).run8(2)
+    first, again, second = (
+        Fingerprint(FIELDS).run8(1),
+        Fingerprint(FIELDS).run8(1),
+        Fingerprint(FIELDS).run8(2),
+    )
     other = Fingerprint(change(FIELDS, ("shard_rows",), 10)).run8(1)
 
     assert re.fullmatch("[0-9a-f]{8}", first)

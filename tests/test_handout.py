@@ -32,7 +32,7 @@ def test_every_shard_is_done_exactly_once_whatever_the_interleaving(blocks, shar
 
     done += holds.values()
     last = None
-    while (last := handout.take(last)) is not None:
+    while (last := handout.take(last)) is not None and len(done) <= len(shards):
         done.append(last)
 
     assert sorted(shard.index for shard in done) == list(range(len(shards)))
@@ -75,6 +75,17 @@ def test_two_workers_share_few_blocks_whatever_their_speeds(blocks, shards_per_b
 
     shared = [block for block, workers in readers.items() if len(workers) > 1]
     assert len(shared) <= 1
+
+
+def test_inside_one_block_a_second_worker_starts_far_from_the_first():
+    shards = make_shards(1, 9)
+    handout = HandOut(shards)
+    first = handout.take(None)
+
+    second = handout.take(None)
+
+    assert (first, second) == (shards[0], shards[5])
+    assert (handout.take(first), handout.take(second)) == (shards[1], shards[6])
 
 
 def test_a_shard_that_comes_back_goes_out_first():

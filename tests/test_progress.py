@@ -75,7 +75,9 @@ def test_everything_done_is_all_of_it():
     assert (meter.share, meter.left_s) == (1, 0)
 
 
-@pytest.mark.parametrize(("seconds", "clock"), [(0, "0:00"), (61.9, "1:01"), (3600, "1:00:00"), (90061, "25:01:01")])
+@pytest.mark.parametrize(
+    ("seconds", "clock"), [(0, "0:00"), (61.9, "1:01"), (3600, "1:00:00"), (90061, "25:01:01")]
+)
 def test_the_clock(seconds, clock):
     meter = Meter(2, 1.0)
     meter.note(BatchDone(0), 0.0)

@@ -76,7 +76,7 @@ def test_a_row_at_the_limit_and_beyond(tokenizer, words, overflow):
         assert [token for row in ids for token in row[1:-1]] == whole[1:-1]
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(
     st.lists(st.integers(0, 30), max_size=6),
     st.integers(3, 12),
@@ -161,12 +161,12 @@ def test_windows_of_a_pair_hold_all_of_the_second_text(tokenizer):
     assert [token for window in windows for token in window[1:-4]] == long[1:-1]
 
 
-@pytest.mark.xfail(strict=True, raises=Exception, reason="tokenizers raises a bare Exception")
 def test_a_second_text_that_fills_a_window_alone_does_not_stop_the_job(tokenizer):
     made = tokenizer.encode(["beta", "beta"], [make_text(20), "alpha"], Limit(9, "split"))
 
     assert all(len(ids) <= 9 for ids in token_ids(made))
-    assert {*made.items.rows.tolist(), *(rejection.row for rejection in made.rejections)} == {0, 1}
+    assert made.items.rows.tolist() == [0, 1]
+    assert made.truncated.tolist() == [True, False]
 
 
 @pytest.mark.xfail(strict=True, reason="two special tokens leave no room, and the row comes out whole")
@@ -183,6 +183,21 @@ def test_what_a_tokenizer_does_not_know_is_still_a_token(tokenizer):
 
     assert len(made.items) == len(texts)
     assert made.items.lengths.min() >= 2
+
+
+@pytest.mark.xfail(strict=True, reason="an item of no tokens has a mask of zeros")
+def test_a_text_without_any_token_is_no_item(model, tmp_path):
+    """Tokenizers without special tokens make nothing of an empty text, and a mask needs something."""
+    folder = shutil.copytree(model.folder, tmp_path / "bare")
+    path = folder / "tokenizer.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"post_processor": None}))
+
+    made = Tokenizer(Model("x", folder, None, "0", {}, False, None)).encode(
+        ["alpha", "", "beta"], None, Limit(LIMIT, "truncate")
+    )
+
+    assert made.items.rows.tolist() == [0, 2]
+    assert [rejection.row for rejection in made.rejections] == [1]
 
 
 def make_model(model, config, max_seq_length=None):

@@ -111,7 +111,9 @@ def test_row_groups_are_of_a_size_that_readers_can_hold(tmp_path, monkeypatch):
 def test_pages_have_an_index_and_checksums(tmp_path):
     write_part(make_table(), tmp_path / "part", {}, "none")
 
-    assert all(column.has_column_index for path, column in columns_of(tmp_path / "part").items() if path == "_row")
+    assert all(
+        column.has_column_index for path, column in columns_of(tmp_path / "part").items() if path == "_row"
+    )
     content = bytearray((tmp_path / "part").read_bytes())
     content[columns_of(tmp_path / "part")["embedding.list.element"].data_page_offset + 60] ^= 1
     (tmp_path / "part").write_bytes(content)
@@ -151,7 +153,9 @@ def test_a_folder_that_is_not_there(tmp_path):
 
 def test_a_file_that_lost_rows_is_made_again(tmp_path, monkeypatch):
     whole = write.pq.write_table
-    monkeypatch.setattr(write.pq, "write_table", lambda table, path, **how: whole(table.slice(1), path, **how))
+    monkeypatch.setattr(
+        write.pq, "write_table", lambda table, path, **how: whole(table.slice(1), path, **how)
+    )
 
     with pytest.raises(WorkerFailed, match="wrote 37 rows, the file holds 36"):
         write_part(make_table(), tmp_path / "part", {}, "zstd")

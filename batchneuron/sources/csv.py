@@ -18,7 +18,7 @@ from pyarrow import csv as arrow_csv
 from batchneuron.errors import SourceUnreadable
 from batchneuron.rejection import Rejection
 from batchneuron.sources.conform import unify
-from batchneuron.sources.lines import QuotedLines, Records, RecordScanner, is_utf8, scan_blocks
+from batchneuron.sources.lines import BOM, QuotedLines, Records, RecordScanner, is_utf8, scan_blocks
 from batchneuron.sources.location import first_line, map_files
 from batchneuron.sources.source import Block, FileId, FileInventory, Inventory, ShardRows
 from batchneuron.sources.text import TextCursor
@@ -109,6 +109,8 @@ class CsvParser:
     def _parse_bulk(self, records: Records) -> tuple[pa.Table, dict[int, str]]:
         """One row for each record; those with a wrong number of fields are nulls, and named."""
         data = records.span()
+        if data.startswith(BOM):
+            data = b"\n" + data  # Arrow drops it at the start of a file, which this is not
         ragged: dict[int, str] = {}
 
         def pass_over(row: Any) -> str:

@@ -147,7 +147,7 @@ def _translated(path: str) -> Iterator[None]:
     except (FileNotFoundError, ValueError) as error:
         hint = "look at input.name, input.split, input.revision and input.data_files"
         raise SourceNotFound(_one_line(error), path, hint) from error
-    except (DatasetsError, OSError, RuntimeError) as error:
+    except (DatasetsError, OSError, RuntimeError, LookupError) as error:
         reason = f": {_one_line(error.__cause__)}" if error.__cause__ else ""
         raise SourceUnreadable(_one_line(error) + reason, path) from error
     finally:

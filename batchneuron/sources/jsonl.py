@@ -7,7 +7,8 @@ the same results, so that what a row becomes never depends on its neighbours.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +26,7 @@ from batchneuron.sources.text import TextCursor
 
 _SAMPLED_FILES = 32
 _SAMPLED_RECORDS = 1000
+_SAMPLED_CHUNKS = 4  # where records are so long that there are fewer
 _ARRAY_HINT = "one object per line is wanted: jq -c '.[]' in.json > out.jsonl"
 _OBJECT_HINT = "one object per line is wanted: jq -c . in.json > out.jsonl"
 # Arrow takes these for numbers, JSON and Python do not.
@@ -35,15 +37,21 @@ class JsonLinesFormat:
     """JSON Lines, as a `Format`."""
 
     def inventory(self, files: Sequence[FileId]) -> Inventory:
-        """Blocks from a scan of all files; types from the first records of the first files."""
+        """Blocks from a scan of all files; types from the first records of files in all places."""
         blocks = map_files(_scan, files)
-        samples = map_files(_sample, files[:_SAMPLED_FILES])
+        samples = map_files(_sample, _spread(files, _SAMPLED_FILES))
         listed = tuple(FileInventory(*pair) for pair in zip(files, blocks, strict=True))
         return Inventory(listed, _infer_schema([record for sample in samples for record in sample]))
 
     def open_cursor(self, file: FileId, schema: pa.Schema) -> TextCursor:
         """A cursor over the columns of `schema`."""
         return TextCursor(RecordScanner(file, JsonLines()), JsonParser(file.uri, schema))
+
+
+def _spread(files: Sequence[FileId], most: int) -> list[FileId]:
+    """At most so many files, evenly spread: what drifts does so from one file to the next."""
+    count = min(most, len(files))
+    return [files[number * len(files) // count] for number in range(count)]
 
 
 def _scan(file: FileId) -> tuple[Block, ...]:
@@ -55,26 +63,33 @@ def _scan(file: FileId) -> tuple[Block, ...]:
 
 
 def _sample(file: FileId) -> list[dict[str, Any]]:
-    scanner = RecordScanner(file, JsonLines())
-    try:
-        records = scanner.next_records()
-    finally:
-        scanner.close()
-    if records is None:
-        return []
-    _refuse_document(file, records)
+    """The first records of a file, those that are no JSON left out: whoever reads them rejects them."""
     objects = []
-    for index in range(min(len(records), _SAMPLED_RECORDS)):
-        try:
-            objects.append(decode_object(records.text(index)))
-        except ValueError:
-            continue  # whoever reads the rows will reject it
+    for number, text in enumerate(_iter_head(file)):
+        if number == 0:
+            _refuse_document(file, text)
+        with suppress(ValueError):
+            objects.append(decode_object(text))
     return objects
 
 
-def _refuse_document(file: FileId, records: Records) -> None:
+def _iter_head(file: FileId) -> Iterator[bytes]:
+    scanner = RecordScanner(file, JsonLines())
+    left = _SAMPLED_RECORDS
+    try:
+        for _ in range(_SAMPLED_CHUNKS):
+            records = scanner.next_records()
+            if records is None or left <= 0:
+                return
+            yield from (records.text(index) for index in range(min(left, len(records))))
+            left -= len(records)
+    finally:
+        scanner.close()
+
+
+def _refuse_document(file: FileId, first: bytes) -> None:
     """Refuse a file that is JSON as a whole: an array, or one object over many lines."""
-    first = records.text(0).strip()
+    first = first.strip()
     if first.startswith(b"["):
         raise SourceUnreadable("is a JSON array, not JSON Lines", file.uri, _ARRAY_HINT)
     if first == b"{":

@@ -20,7 +20,7 @@ from batchneuron.sources.source import Block, FileId
 BLOCK_RECORDS = 1024
 CHUNK_BYTES = 4 << 20
 MAX_RECORD_BYTES = 256 << 20
-_BOM = b"\xef\xbb\xbf"
+BOM = b"\xef\xbb\xbf"
 _LF, _CR, _QUOTE = 10, 13, 34
 
 Offsets = npt.NDArray[np.int64]
@@ -183,12 +183,12 @@ class RecordScanner:
         """What was left over, and the next bytes of the file."""
         # A record longer than a chunk is looked through again: doubling keeps that linear.
         try:
-            chunk = self._stream.read(max(CHUNK_BYTES, len(self._rest)))
+            chunk = self._stream.read(max(CHUNK_BYTES, len(BOM), len(self._rest)))
         except SourceUnreadable as error:
             raise SourceUnreadable(f"{error.what}, after {self._row} rows", self._uri) from error
         self._is_ended = not chunk
         if self._stream.offset == len(chunk):
-            chunk = chunk.removeprefix(_BOM)
+            chunk = chunk.removeprefix(BOM)
         return self._rest + chunk
 
     def _split(self, data: bytes) -> Records:

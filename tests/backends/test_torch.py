@@ -46,7 +46,9 @@ def executables(backend, request_, tmp_path_factory):
 def make_batch(executable, tokens=TOKENS[:3]):
     items = make_items([row[: executable.shape.sequence_length] for row in tokens])
     picks = np.arange(len(tokens))
-    return [items.make_input(name, picks, executable.shape.sequence_length) for name in executable.input_names]
+    return [
+        items.make_input(name, picks, executable.shape.sequence_length) for name in executable.input_names
+    ]
 
 
 def test_it_gives_the_model_s_own_numbers(executables, classifier):
@@ -120,7 +122,9 @@ def test_precision(request_, executables, tmp_path, precision, dtype, expected):
 
 
 def test_a_head_without_weights_is_refused(backend, encoder, tmp_path):
-    with pytest.raises(ModelError, match=r"(?s)needs weights that are not there: classifier.*trained for this"):
+    with pytest.raises(
+        ModelError, match=r"(?s)needs weights that are not there: classifier.*trained for this"
+    ):
         backend.load(tmp_path, SHAPE, make_request(encoder))
 
 

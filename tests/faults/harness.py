@@ -52,7 +52,7 @@ def read_bits(output: Path) -> dict[str, bytes | list[str]]:
 
 
 def require_whole(output: Path, rows: int) -> None:
-    """A finished run: every row once, every file in `data/` in the manifest with its digest, nothing half-done."""
+    """A finished run: every row once, all of `data/` in the manifest by its digest, nothing half-done."""
     manifest = json.loads((output / ".batchneuron/manifest.json").read_text())
     listed = {part["name"]: part["sha256"] for part in manifest["parts"]}
     found = {path.name: _digest(path) for path in (output / "data").iterdir()}

@@ -1,4 +1,4 @@
-"""A `batchneuron run` of the command line as a process of its own, to be killed."""
+"""A `batchneuron run` as a process of its own, to be interrupted and killed."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ import psutil
 
 from tests.faults.harness import REPOSITORY, quickstart_text
 
+REAL = ("-m", "batchneuron")
+LIGHT = (str(Path(__file__).with_name("light.py")),)
 _POLL_S = 0.005
 
 
@@ -22,6 +24,7 @@ class Job:
 
     folder: Path
     overrides: tuple[str, ...]
+    program: tuple[str, ...]
 
     @property
     def output(self) -> Path:
@@ -35,8 +38,9 @@ class Job:
             spec.write_text(quickstart_text(self.output))
         return ["run", str(spec), *(word for each in self.overrides for word in ("--set", each))]
 
-    def start(self) -> Command:
-        return Command(self.arguments, self.folder / "stderr.txt", self.output / "data")
+    def start(self, arguments: list[str] | None = None) -> Command:
+        words = [*self.program, *(arguments or self.arguments)]
+        return Command(words, self.folder / "stderr.txt", self.output / "data")
 
 
 class Command:
@@ -47,7 +51,7 @@ class Command:
         self._log = log
         with log.open("wb") as stderr:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "batchneuron", *arguments],
+                [sys.executable, *arguments],
                 stdout=subprocess.DEVNULL,
                 stderr=stderr,
                 start_new_session=True,

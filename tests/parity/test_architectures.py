@@ -116,7 +116,9 @@ def run_and_compare(make_spec, tmp_path: Path, model: Path, rows: pa.Table) -> N
 
 
 @pytest.mark.parametrize("kind", ARCHITECTURES)
-def test_an_architecture_predicts_in_padded_batches_what_it_predicts_alone(kind, make_spec, tmp_path, monkeypatch):
+def test_an_architecture_predicts_in_padded_batches_what_it_predicts_alone(
+    kind, make_spec, tmp_path, monkeypatch
+):
     model = save_model(tmp_path / "model", kind, monkeypatch)
     rows = pa.table({"text": tiny.make_texts(ROWS, longest=TEXT_LENGTH)})
 

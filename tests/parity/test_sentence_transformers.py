@@ -25,7 +25,9 @@ def save_sentence_model(bert, tmp_path):
     def save(pooling, *, normalize=False, max_length=None, **settings):
         transformer = Transformer(str(bert), max_seq_length=max_length)
         modules = [transformer, Pooling(transformer.get_embedding_dimension(), pooling_mode=pooling)]
-        model = SentenceTransformer(modules=[*modules, *([Normalize()] if normalize else [])], device="cpu", **settings)
+        model = SentenceTransformer(
+            modules=[*modules, *([Normalize()] if normalize else [])], device="cpu", **settings
+        )
         model.save(str(tmp_path / "model"))
         return SentenceTransformer(str(tmp_path / "model"), device="cpu")
 
@@ -43,7 +45,9 @@ def embed(make_spec, tmp_path, *overrides, output=None):
 
 @pytest.mark.parametrize("normalize", [False, True])
 @pytest.mark.parametrize("pooling", ["mean", "cls", "max", "lasttoken"])
-def test_pooling_and_normalising_follow_the_folder(pooling, normalize, save_sentence_model, make_spec, tmp_path):
+def test_pooling_and_normalising_follow_the_folder(
+    pooling, normalize, save_sentence_model, make_spec, tmp_path
+):
     model = save_sentence_model(pooling, normalize=normalize)
 
     rows, made = embed(make_spec, tmp_path)

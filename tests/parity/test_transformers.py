@@ -36,7 +36,11 @@ def test_labels_and_scores_are_those_of_the_pipeline(expected, tmp_path):
 def test_top_k_all_lists_every_label_as_the_pipeline_does(expected, tmp_path):
     run_job(
         quickstart_spec(
-            tmp_path / "out", f"input.limit={ROWS}", "backend.workers=0", "options.top_k=all", "shapes.batch_size=32"
+            tmp_path / "out",
+            f"input.limit={ROWS}",
+            "backend.workers=0",
+            "options.top_k=all",
+            "shapes.batch_size=32",
         )
     )
 
@@ -65,7 +69,8 @@ def test_embeddings_are_the_mean_of_the_token_vectors(texts, tmp_path):
     tokenizer, model = AutoTokenizer.from_pretrained(MODEL), AutoModel.from_pretrained(MODEL).eval()
     with torch.inference_mode():
         wanted = [
-            model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0].mean(0).numpy() for text in texts
+            model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0].mean(0).numpy()
+            for text in texts
         ]
     made = np.stack(read_rows(tmp_path / "out")["embedding"].to_numpy(zero_copy_only=False))
     np.testing.assert_allclose(made, wanted, rtol=0, atol=1e-5)

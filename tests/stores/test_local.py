@@ -81,12 +81,14 @@ def test_of_eight_racing_writers_one_wins(store, monkeypatch, number):
 
 
 @pytest.mark.parametrize("links", [True, False])
-def test_a_name_appears_after_its_bytes_are_on_disk_and_before_the_folder_is_flushed(store, monkeypatch, links):
+def test_a_name_appears_after_its_bytes_are_on_disk_and_before_the_folder_is_flushed(
+    store, monkeypatch, links
+):
     calls = []
     fsync, link = os.fsync, os.link
 
     def watch_fsync(descriptor):
-        calls.append(("fsync", Path(os.readlink(f"/proc/self/fd/{descriptor}"))))
+        calls.append(("fsync", Path(f"/proc/self/fd/{descriptor}").readlink()))
         fsync(descriptor)
 
     def watch_link(source, target):
@@ -173,20 +175,28 @@ def test_replacing_shows_the_old_bytes_or_the_new(store):
     assert names_in(store.root / TMP) == []
 
 
-def test_what_dead_processes_left_is_removed_and_what_others_hold_is_not(store):
+def test_what_dead_processes_left_is_removed_and_what_others_hold_is_not(store, monkeypatch):
     host = socket.gethostname()
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
     names = {
         f"{host}.{dead.pid}.a.inprogress": False,
         f"{host}.{os.getpid()}.b.inprogress": True,
-        f"{host}.1.c.inprogress": True,  # alive, and perhaps not ours to ask
+        f"{host}.1.c.inprogress": True,
         f"elsewhere.{dead.pid}.d.inprogress": True,
         "notes.txt": True,
     }
     for name in names:
         (store.root / TMP / name).write_bytes(b"x")
 
+    kill = os.kill
+
+    def refuse_to_tell(pid, number):
+        if pid == 1:
+            raise PermissionError  # alive, and of another user
+        kill(pid, number)
+
+    monkeypatch.setattr(local.os, "kill", refuse_to_tell)
     store.prepare()
 
     assert names_in(store.root / TMP) == sorted(name for name, stays in names.items() if stays)
@@ -199,7 +209,9 @@ def test_a_scratch_file_is_in_the_same_file_system_and_its_own(store):
     assert first.parent == store.root / TMP
 
 
-@pytest.mark.parametrize("name", ["two words", "it's \"quoted\"", "new\nline", "名前 é", "#x?y=1&z", "a*[b]", "%41"])
+@pytest.mark.parametrize(
+    "name", ["two words", 'it\'s "quoted"', "new\nline", "名前 é", "#x?y=1&z", "a*[b]", "%41"]
+)
 def test_folders_with_nasty_names(tmp_path, name):
     store = open_store(str(tmp_path / name))
     store.prepare()

@@ -239,8 +239,12 @@ def test_token_vectors_come_back_without_padding_and_in_order(windows_of_rows, r
 def make_encoder(task):
     """The task's encoder with its tokenizer replaced by one that remembers, and what it remembers."""
     seen = []
-    tokenizer = SimpleNamespace(encode=lambda texts, pairs, limit: seen.append((texts, pairs)), model_limit_tokens=9)
-    prompted = PromptedEncoder(tokenizer, task._find_prompt(), lower_case=bool(task.model.sentence.do_lower_case))
+    tokenizer = SimpleNamespace(
+        encode=lambda texts, pairs, limit: seen.append((texts, pairs)), model_limit_tokens=9
+    )
+    prompted = PromptedEncoder(
+        tokenizer, task._find_prompt(), lower_case=bool(task.model.sentence.do_lower_case)
+    )
     return prompted, seen
 
 

@@ -132,7 +132,9 @@ def test_equal_scores_stand_in_the_order_of_the_classes():
     assert decode(make_task(), [[0.4, 0.4, 0.2]])["label"].to_pylist() == ["bad"]
 
 
-@given(st.lists(st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0]), min_size=3, max_size=3), min_size=1, max_size=9))
+@given(
+    st.lists(st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0]), min_size=3, max_size=3), min_size=1, max_size=9)
+)
 def test_the_best_of_all_is_the_one_label(scores):
     every = decode(make_task(top_k="all"), scores)["labels"].to_pylist()
     one = decode(make_task(), scores)
@@ -170,8 +172,9 @@ def test_the_encoder_hands_on_texts_and_pairs():
     seen = []
     tokenizer = SimpleNamespace(
         model_limit_tokens=48,
-        encode=lambda texts, pairs, limit: seen.append((texts, pairs, limit))
-        or TaskItems(make_items([[1]]), np.zeros(1, np.bool_)),
+        encode=lambda texts, pairs, limit: (
+            seen.append((texts, pairs, limit)) or TaskItems(make_items([[1]]), np.zeros(1, np.bool_))
+        ),
     )
     encoder, limit = TextEncoder(tokenizer), Limit(8, "truncate")
 

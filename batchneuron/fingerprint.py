@@ -44,7 +44,7 @@ def name_differences(ours: Mapping[str, JsonValue], theirs: Mapping[str, JsonVal
     return [
         f"{name}: {_show(mine.get(name))} here, {_show(other.get(name))} in the run folder"
         for name in sorted(mine.keys() | other.keys())
-        if mine.get(name) != other.get(name)
+        if json.dumps(mine.get(name)) != json.dumps(other.get(name))  # to Python, True equals 1
     ]
 
 

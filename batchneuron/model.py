@@ -154,7 +154,9 @@ def read_sentence_config(folder: Path) -> SentenceConfig | None:
     if unknown:
         raise ModelError(f"sentence-transformers module {unknown[0]} is not supported", str(folder))
     pooling = _read_pooling(kinds["Pooling"] / "config.json") if "Pooling" in kinds else "mean"
-    transformer = _read_optional(_transformer_folder(folder) / "sentence_bert_config.json")
+    # Older folders name the file after the architecture: sentence_roberta_config.json, …
+    named = sorted(_transformer_folder(folder).glob("sentence_*_config.json"))
+    transformer = _read_optional(named[0]) if named else {}
     settings = _read_optional(folder / "config_sentence_transformers.json")
     return SentenceConfig(
         pooling=pooling,

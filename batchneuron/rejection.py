@@ -11,8 +11,10 @@ from typing import Literal
 
 Code = Literal[
     "bad_record",  # the reader could not parse the line or the value
+    "empty_input",  # a text without a single token, for a tokenizer that adds none of its own
     "null_input",  # a column the task needs is null in this row
     "too_long",  # longer than the longest shape, and `shapes.overflow: reject`
+    "no_mask",  # the text has no mask token to fill
     "non_finite",  # the device gave NaN or infinity
     "zero_norm",  # the embedding has no direction to normalise
 ]

@@ -117,12 +117,23 @@ def read_preview(path: str, rows: int) -> pa.Table:
     Raises:
         DataError: nothing is committed yet.
     """
-    for _, batch in _iter_batches(path, columns=None, rows=rows):
-        hidden = {ERROR, TRUNCATED}
-        shown = [
-            field.name for field in batch.schema if not _is_wide(field.type) and field.name not in hidden
-        ]
-        return pa.Table.from_batches([batch]).select(shown).slice(0, rows)
+    batches, found = [], 0
+    for _, batch in _iter_batches(path, columns=None, rows=max(1, rows)):
+        batches.append(batch)
+        found += batch.num_rows
+        if found >= rows:
+            break
+    table = pa.Table.from_batches(batches) if batches else _read_empty(path)
+    hidden = {ERROR, TRUNCATED}
+    shown = [field.name for field in table.schema if not _is_wide(field.type) and field.name not in hidden]
+    return table.select(shown).slice(0, rows)
+
+
+def _read_empty(path: str) -> pa.Table:
+    """No rows, and the columns of a part that has none either."""
+    folder, record = open_folder(path)
+    for index in folder.list_committed(record):
+        return pq.read_schema(folder.store.open_table(part_name(record, index))).empty_table()
     raise DataError("no part is committed yet", path)
 
 

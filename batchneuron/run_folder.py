@@ -17,9 +17,10 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import pyarrow as pa
-from pydantic import JsonValue, TypeAdapter
+from pydantic import JsonValue, TypeAdapter, ValidationError
 
 from batchneuron.errors import OutputConflict
 from batchneuron.events import PartDone
@@ -33,6 +34,7 @@ _MANIFEST = ".batchneuron/manifest.json"
 _PROGRESS = ".batchneuron/progress"
 _PART = re.compile(r"part-(\d+)-of-(\d+)-([0-9a-f]{8})\.parquet")
 FINGERPRINT_KEY = "batchneuron.fingerprint"
+_Record = TypeVar("_Record")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,7 @@ class RunFolder:
         content = self.store.read(_RUN)
         if content is None:
             return None
-        record = TypeAdapter(RunRecord).validate_json(content)
+        record = self._parse(RunRecord, _RUN, content)
         if record.protocol != PROTOCOL:
             raise OutputConflict(
                 f"written with protocol {record.protocol}, this version speaks {PROTOCOL}",
@@ -163,6 +165,16 @@ class RunFolder:
         name = part_name(record, shard.index)
         if self.store.create(name, part.path):
             return True
+        self._read_own_footer(record, shard)
+        return False
+
+    def _read_own_footer(self, record: RunRecord, shard: Shard) -> Mapping[str, str]:
+        """The footer of a shard's part, once it has said that it is that part.
+
+        Raises:
+            OutputConflict: something else stands under the part's name.
+        """
+        name = part_name(record, shard.index)
         footer = self.store.read_footer(name)
         if footer.get(FINGERPRINT_KEY) != record.fingerprint or int(footer["num_rows"]) != shard.rows:
             raise OutputConflict(
@@ -170,7 +182,7 @@ class RunFolder:
                 f"{self.store.location}/{name}",
                 "move it away and run again",
             )
-        return False
+        return footer
 
     def write_progress(self, progress: Progress) -> None:
         """Say what this runner has done so far."""
@@ -197,22 +209,32 @@ class RunFolder:
             if report is not None and report.created:
                 rejected, sha256 = report.rejected, report.sha256
             else:
-                rejected, sha256 = self._inspect(f"data/{name}")
+                rejected, sha256 = self._inspect(record, shard)
             parts.append(ManifestPart(name, shard.row_lo, shard.row_hi, rejected, sizes[name], sha256))
         manifest = Manifest(record.fingerprint, plan.rows, sum(part.rejected for part in parts), tuple(parts))
         self.store.create_bytes(_MANIFEST, TypeAdapter(Manifest).dump_json(manifest, indent=2))
         return manifest
 
-    def _inspect(self, name: str) -> tuple[int, str]:
+    def _inspect(self, record: RunRecord, shard: Shard) -> tuple[int, str]:
         """Rejected rows and SHA-256 of a part that an earlier, killed runner committed."""
-        footer = self.store.read_footer(name)
-        content = self.store.read(name) or b""
+        footer = self._read_own_footer(record, shard)
+        content = self.store.read(part_name(record, shard.index)) or b""
         return int(footer["batchneuron.rejected"]), hashlib.sha256(content).hexdigest()
 
     def read_manifest(self) -> Manifest | None:
         """The manifest, None while the run is not finished."""
         content = self.store.read(_MANIFEST)
-        return TypeAdapter(Manifest).validate_json(content) if content else None
+        return None if content is None else self._parse(Manifest, _MANIFEST, content)
+
+    def _parse(self, kind: type[_Record], name: str, content: bytes) -> _Record:
+        try:
+            return TypeAdapter(kind).validate_json(content)
+        except ValidationError as error:
+            raise OutputConflict(
+                "damaged: it is not what batchneuron wrote",
+                f"{self.store.location}/{name}",
+                "restore it, or choose another output.path",
+            ) from error
 
 
 def part_name(record: RunRecord, index: int) -> str:

@@ -26,7 +26,7 @@ from batchneuron.work_order import WorkOrder
 
 MAX_ATTEMPTS = 3
 MAX_FAILED_STARTS = 3
-_AHEAD = 2  # shards in a worker's hands: one on the device, one being tokenised
+_AHEAD = 3  # shards in a worker's hands: one being tokenised, one on the device, one being written
 _POLL_S = 0.5
 _GRACE_S = 5.0
 

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from batchneuron.errors import Problem, SpecError
 from batchneuron.items import Items, Ragged, TaskItems
 from batchneuron.model import Model
 from batchneuron.rejection import Rejection
@@ -28,6 +29,15 @@ class Limit:
 
     max_tokens: int
     overflow: Overflow
+
+
+@dataclass(frozen=True, slots=True)
+class _Window:
+    """The tokens of a row, or of a piece of it."""
+
+    row: int
+    ids: list[int]
+    types: list[int]
 
 
 class Tokenizer:
@@ -61,84 +71,72 @@ class Tokenizer:
             pairs: A second texts, or None.
             limit: where items end, and what becomes of a longer row.
         """
-        ids, types = self._encode_whole(texts, pairs)
-        lengths = np.fromiter((len(row) for row in ids), np.int32, len(ids))
-        long_rows = np.flatnonzero(lengths > limit.max_tokens)
-        rows = list(range(len(ids)))
-        if long_rows.size and limit.overflow != "reject":
-            ids, types, rows = self._replace_long(texts, pairs, limit, (ids, types))
-        rejections: tuple[Rejection, ...] = ()
-        if limit.overflow == "reject":
-            rejections = tuple(_reject(int(row), int(lengths[row]), limit) for row in long_rows)
-            kept = [row for row in rows if lengths[row] <= limit.max_tokens]
-            ids, types, rows = [ids[row] for row in kept], [types[row] for row in kept], kept
+        self._require_room(limit, is_pair=pairs is not None)
+        windows: list[_Window] = []
+        rejections: list[Rejection] = []
         truncated = np.zeros(len(texts), dtype=np.bool_)
-        if limit.overflow != "reject":
-            # A long row of one item was cut: asked to, or because there was nothing to split.
-            truncated[long_rows] = np.bincount(rows, minlength=len(texts))[long_rows] == 1
-        return TaskItems(self.pack(ids, types, rows), truncated, rejections)
+        for row, whole in enumerate(self._encode_whole(texts, pairs)):
+            tokens = len(whole.ids)
+            if 0 < tokens <= limit.max_tokens:
+                windows.append(whole)
+            elif tokens == 0:
+                rejections.append(_reject_empty(row))
+            elif limit.overflow == "reject":
+                rejections.append(_reject_long(row, tokens, limit))
+            else:
+                pieces = self._divide(whole, texts[row], pairs[row] if pairs is not None else None, limit)
+                truncated[row] = len(pieces) == 1
+                windows += pieces
+        ids, types = [window.ids for window in windows], [window.types for window in windows]
+        items = self.pack(ids, types, [window.row for window in windows])
+        return TaskItems(items, truncated, tuple(rejections))
 
-    def _encode_whole(
-        self, texts: Sequence[str], pairs: Sequence[str] | None
-    ) -> tuple[list[list[int]], list[list[int]]]:
-        """Token ids and type ids of each row, at their full length."""
+    def _require_room(self, limit: Limit, *, is_pair: bool) -> None:
+        """Refuse a limit that the special tokens alone would fill.
+
+        Raises:
+            SpecError: it leaves no place for a token of the text.
+        """
+        special = int(self.transformers_tokenizer.num_special_tokens_to_add(pair=is_pair))
+        if limit.max_tokens <= special:
+            what = f"{limit.max_tokens} tokens leave no room beside {special} special ones"
+            raise SpecError((Problem("spec", "shapes", what, "give a longer sequence_length or max_length"),))
+
+    def _encode_whole(self, texts: Sequence[str], pairs: Sequence[str] | None) -> list[_Window]:
+        """Each row at its full length."""
         if self._backend is None:
             encoded = self.transformers_tokenizer(
                 list(texts), list(pairs) if pairs is not None else None, verbose=False
             )
-            types = encoded.get("token_type_ids") or [[0] * len(row) for row in encoded["input_ids"]]
-            return encoded["input_ids"], types
+            ids = encoded["input_ids"]
+            types = encoded.get("token_type_ids") or [[0] * len(row) for row in ids]
+            return [_Window(row, *both) for row, both in enumerate(zip(ids, types, strict=True))]
         self._backend.no_truncation()
         self._backend.no_padding()
         batch = list(texts) if pairs is None else list(zip(texts, pairs, strict=True))
         encodings = self._backend.encode_batch_fast(batch)
-        return [encoding.ids for encoding in encodings], [encoding.type_ids for encoding in encodings]
+        return [_Window(row, encoding.ids, encoding.type_ids) for row, encoding in enumerate(encodings)]
 
-    def _replace_long(
-        self,
-        texts: Sequence[str],
-        pairs: Sequence[str] | None,
-        limit: Limit,
-        whole: tuple[list[list[int]], list[list[int]]],
-    ) -> tuple[list[list[int]], list[list[int]], list[int]]:
-        """The rows again, with each long one cut to the limit, or replaced by its windows."""
-        ids: list[list[int]] = []
-        types: list[list[int]] = []
-        rows: list[int] = []
-        for row, (row_ids, row_types) in enumerate(zip(*whole, strict=True)):
-            windows = [(row_ids, row_types)]
-            if len(row_ids) > limit.max_tokens:
-                pair = pairs[row] if pairs is not None else None
-                windows = self._windows(texts[row], pair, limit, len(row_ids))
-            for window_ids, window_types in windows:
-                ids.append(window_ids)
-                types.append(window_types)
-                rows.append(row)
-        return ids, types, rows
-
-    def _windows(
-        self, text: str, pair: str | None, limit: Limit, tokens: int
-    ) -> list[tuple[list[int], list[int]]]:
-        """A row of too many tokens cut to the limit, or the windows over it.
+    def _divide(self, whole: _Window, text: str, pair: str | None, limit: Limit) -> list[_Window]:
+        """A row that is too long: cut to the limit, or the windows over it.
 
         Of a pair only the first text is split; where the second leaves no room in a window there is
         nothing to split, and the longer of the two is cut.
         """
         if limit.overflow == "split" and pair is None:
-            return self._cut(text, pair, limit.max_tokens, "longest_first")
+            return self._cut(whole.row, (text, None), limit.max_tokens, "longest_first")
         if limit.overflow == "split":
             first = len(
                 self.transformers_tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
             )
-            if tokens - first < limit.max_tokens:
-                return self._cut(text, pair, limit.max_tokens, "only_first")
-        return self._cut(text, pair, limit.max_tokens, "longest_first")[:1]
+            if len(whole.ids) - first < limit.max_tokens:
+                return self._cut(whole.row, (text, pair), limit.max_tokens, "only_first")
+        return self._cut(whole.row, (text, pair), limit.max_tokens, "longest_first")[:1]
 
-    def _cut(self, text: str, pair: str | None, most: int, how: str) -> list[tuple[list[int], list[int]]]:
+    def _cut(self, row: int, texts: tuple[str, str | None], most: int, how: str) -> list[_Window]:
         """The first window, and those that go on after it where the tokenizer can say."""
         encoded = self.transformers_tokenizer(
-            text,
-            pair,
+            *texts,
             truncation=how,
             max_length=most,
             return_overflowing_tokens=True,
@@ -147,8 +145,8 @@ class Tokenizer:
         )
         ids, types = encoded["input_ids"], encoded["token_type_ids"]
         if ids and isinstance(ids[0], int):
-            return [(ids, types)]
-        return list(zip(ids, types, strict=True))
+            return [_Window(row, ids, types)]
+        return [_Window(row, *both) for both in zip(ids, types, strict=True)]
 
     def pack(self, ids: Sequence[list[int]], types: Sequence[list[int]], rows: Sequence[int]) -> Items:
         """Items of N token lists, and the row each belongs to."""
@@ -169,5 +167,9 @@ def _flat(rows: Sequence[list[int]], offsets: NDArray[np.int64]) -> Ragged:
     return Ragged(values, offsets)
 
 
-def _reject(row: int, tokens: int, limit: Limit) -> Rejection:
+def _reject_empty(row: int) -> Rejection:
+    return Rejection(row, "empty_input", "the text has no token, and the model adds none")
+
+
+def _reject_long(row: int, tokens: int, limit: Limit) -> Rejection:
     return Rejection(row, "too_long", f"{tokens} tokens, and the longest shape holds {limit.max_tokens}")

@@ -1,7 +1,8 @@
 """The worker's process: one core, one runner, shards until there are no more.
 
 Three threads overlap the stages: one reads and tokenises the next shard, this one keeps the device
-busy, one decodes and writes the last shard. Each holds one shard, so memory is three shards.
+busy, one decodes and writes the last shard. The supervisor gives a worker three shards at most, so that
+is what it holds in memory.
 """
 
 from __future__ import annotations
@@ -14,9 +15,7 @@ import sys
 import threading
 import time
 import traceback
-from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from batchneuron.backends.backend import Core
@@ -50,29 +49,35 @@ def main(order: WorkOrder, core: Core, connection: Any) -> None:
 
 def run_shards(runner: Runner, inbox: Inbox, send: Send) -> None:
     """Do shards until the inbox gives None, every one of them answered by PartDone or ShardFailed."""
-    ahead: deque[tuple[Shard, Future[Encoded | Failure]]] = deque()
-    behind: Future[None] | None = None
-    is_open = True
-    with ThreadPoolExecutor(1, "encode") as encoding, ThreadPoolExecutor(1, "finish") as finishing:
-        while is_open or ahead:
-            while is_open and not (ahead and inbox.empty()):
-                shard = inbox.get()
-                if shard is None:
-                    is_open = False
-                else:
-                    ahead.append((shard, encoding.submit(attempt, _bind(runner.encode, shard))))
-            if not ahead:
-                break
-            shard, encoded = ahead.popleft()
-            predicted = _and_then(encoded.result(), runner.execute)
-            if behind is not None:
-                behind.result()
-            behind = finishing.submit(_finish, runner, shard, predicted, send)
+    encoded: queue.Queue[tuple[Shard, Encoded | Failure] | None] = queue.Queue(maxsize=1)
+    predicted: queue.Queue[tuple[Shard, Predicted | Failure] | None] = queue.Queue(maxsize=1)
+    stages = [
+        threading.Thread(target=_encode_all, args=(runner, inbox, encoded), name="encode"),
+        threading.Thread(target=_finish_all, args=(runner, predicted, send), name="finish"),
+    ]
+    for stage in stages:
+        stage.start()
+    while (item := encoded.get()) is not None:
+        predicted.put((item[0], _and_then(item[1], runner.execute)))
+    predicted.put(None)
+    for stage in stages:
+        stage.join()
 
 
-def _finish(runner: Runner, shard: Shard, predicted: Predicted | Failure, send: Send) -> None:
-    done = _and_then(predicted, runner.finish)
-    send(done if isinstance(done, PartDone) else ShardFailed(shard.index, done))
+def _encode_all(
+    runner: Runner, inbox: Inbox, encoded: queue.Queue[tuple[Shard, Encoded | Failure] | None]
+) -> None:
+    while (shard := inbox.get()) is not None:
+        encoded.put((shard, attempt(_bind(runner.encode, shard))))
+    encoded.put(None)
+
+
+def _finish_all(
+    runner: Runner, predicted: queue.Queue[tuple[Shard, Predicted | Failure] | None], send: Send
+) -> None:
+    while (item := predicted.get()) is not None:
+        shard, done = item[0], _and_then(item[1], runner.finish)
+        send(done if isinstance(done, PartDone) else ShardFailed(shard.index, done))
 
 
 def _and_then(value: Any | Failure, stage: Callable[[Any], _Result]) -> _Result | Failure:

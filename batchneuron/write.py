@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,8 +35,7 @@ def write_part(table: pa.Table, path: Path, metadata: Mapping[str, str], compres
         OutputUnwritable: the disk is full or forbidden.
         WorkerFailed: the file does not hold what was written; the shard can be redone.
     """
-    vectors = [field.name for field in table.schema if _is_vector(field.type)]
-    plain = [field.name for field in table.schema if field.name not in vectors]
+    leaves = [leaf for field in table.schema for leaf in _iter_leaves(field.name, field.type)]
     table = table.replace_schema_metadata({**(table.schema.metadata or {}), **metadata})
     rows_per_group = max(1, _ROW_GROUP_BYTES * max(1, table.num_rows) // max(1, table.nbytes))
     try:
@@ -45,8 +44,8 @@ def write_part(table: pa.Table, path: Path, metadata: Mapping[str, str], compres
             path,
             row_group_size=rows_per_group,
             compression=compression,
-            use_dictionary=plain,
-            column_encoding={_leaf(table.schema.field(name)): "BYTE_STREAM_SPLIT" for name in vectors},
+            use_dictionary=[leaf.path for leaf in leaves if not leaf.is_vector],
+            column_encoding={leaf.path: "BYTE_STREAM_SPLIT" for leaf in leaves if leaf.is_vector},
             write_page_index=True,
             write_page_checksum=True,
         )
@@ -66,17 +65,21 @@ def _check_footer(path: Path, table: pa.Table) -> int:
     return path.stat().st_size
 
 
-def _is_vector(kind: pa.DataType) -> bool:
-    while pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind):
-        if pa.types.is_floating(kind.value_type):
-            return True
-        kind = kind.value_type
-    return False
+@dataclass(frozen=True, slots=True)
+class _Leaf:
+    """A column as Parquet stores it."""
+
+    path: str
+    """`embedding.list.element`"""
+    is_vector: bool
 
 
-def _leaf(field: pa.Field) -> str:
-    """The column's path inside Parquet, `embedding.list.element`."""
-    path, kind = str(field.name), field.type
-    while pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind):
-        path, kind = f"{path}.list.element", kind.value_type
-    return path
+def _iter_leaves(path: str, kind: pa.DataType, *, in_list: bool = False) -> Iterator[_Leaf]:
+    """The leaves of a column; numbers directly inside a list are a vector."""
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        yield from _iter_leaves(f"{path}.list.element", kind.value_type, in_list=True)
+    elif pa.types.is_struct(kind):
+        for field in kind:
+            yield from _iter_leaves(f"{path}.{field.name}", field.type)
+    else:
+        yield _Leaf(path, in_list and pa.types.is_floating(kind))

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+# The hub's library reads this when it is imported, so it comes before everything else.
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+from hypothesis import settings
 
 from batchneuron.spec.parse import parse_spec
 from batchneuron.spec.sections import JobSpec
 from batchneuron.tasks import OPTIONS
 from tests.tiny import save_bert, write_rows
 
+# A shared machine may stand still for a second; that is no failure.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
+
 
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test reads or leaves artifacts in the user's cache, or asks a hub."""
+    """No test reads or leaves artifacts in the user's cache."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
 
 
 @pytest.fixture(scope="session")

@@ -136,6 +136,15 @@ def test_the_digest_follows_every_file_that_can_change_a_prediction(folder, name
     assert len({before, changed, renamed}) == 3
 
 
+def test_the_digest_follows_the_folder_of_a_file(folder):
+    path = put(folder, "1_Pooling/config.json", {})
+    before = digest_files(folder, with_code=False)
+
+    path.parent.rename(folder / "2_Pooling")
+
+    assert digest_files(folder, with_code=False) != before
+
+
 def test_the_digest_ignores_the_place_and_what_changes_nothing(folder, tmp_path):
     before = digest_files(folder, with_code=False)
     put(folder, "README.md", "about")

@@ -103,7 +103,6 @@ def test_a_shard_that_fails_in_any_stage_is_reported_and_the_others_go_on(stage)
     assert failure.message == "/rows.parquet: the file is gone"
 
 
-@pytest.mark.xfail(strict=True, reason="run_shards takes a shard from the inbox only between two executions")
 def test_the_next_shard_is_encoded_while_the_device_works():
     runner = FakeRunner(encode=STAGE_S, execute=STAGE_S)
 

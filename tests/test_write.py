@@ -89,7 +89,6 @@ def test_labels_have_a_dictionary(tmp_path):
     assert columns_of(tmp_path / "part")["label"].has_dictionary_page
 
 
-@pytest.mark.xfail(strict=True, reason="use_dictionary wants leaves, `tags.list.element`, and gets `tags`")
 def test_labels_inside_lists_have_a_dictionary_too(tmp_path):
     write_part(make_table(), tmp_path / "part", {}, "zstd")
 

@@ -50,7 +50,8 @@ class TorchExecutable:
         """Outputs [B, …] of inputs [B, …], in the order of `input_names`."""
         import torch
 
-        if any(len(tensor) != self.shape.batch_size for tensor in inputs):
+        expected = (self.shape.batch_size, self.shape.sequence_length)
+        if any(tensor.shape != expected[:2] for tensor in inputs if tensor.ndim == 2):
             raise ProgramError(f"inputs of {[tensor.shape for tensor in inputs]}", f"shape {self.shape}")
         with torch.inference_mode():
             outputs = self.program(*(torch.from_numpy(tensor) for tensor in inputs))

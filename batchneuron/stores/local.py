@@ -69,6 +69,7 @@ class LocalStore:
                 _fsync(target.parent)
             source.unlink(missing_ok=True)
         except OSError as error:
+            source.unlink(missing_ok=True)
             raise explain_disk_error(error, target, 0) from error
         return created
 

@@ -24,6 +24,7 @@ from batchneuron.tasks.task import Decoded, TaskKind, TaskOptions, reject_rows
 from batchneuron.tokenize import Limit, Tokenizer
 
 Pooling = Literal["mean", "cls", "max", "last", "none"]
+_LARGEST_FLOAT16 = 65504.0
 _TINY = 1e-12  # the floor of torch.nn.functional.normalize
 
 
@@ -145,6 +146,9 @@ class FeatureExtraction:
         )
         if self.normalize and len(items) != rows:
             vectors = vectors / np.maximum(norms, _TINY)
+        if self.options.dtype == "float16":
+            too_large = np.abs(vectors).max(axis=1) > _LARGEST_FLOAT16
+            rejections += reject_rows(too_large, "non_finite", "a number beyond what float16 can hold")
         return Decoded(pa.table([self._vectors(vectors)], schema=self.schema), rejections)
 
     def _decode_tokens(self, items: Items, rows: int, outputs: Outputs) -> pa.Table:
@@ -159,10 +163,11 @@ class FeatureExtraction:
         offsets = pa.array(np.concatenate([[0], row_ends]).astype(np.int32))
         return pa.table([pa.ListArray.from_arrays(offsets, self._vectors(flat))], schema=self.schema)
 
-    def _vectors(self, vectors: NDArray[np.float32]) -> pa.Array:
+    def _vectors(self, vectors: NDArray[np.floating[Any]]) -> pa.Array:
         """A fixed-size list over the numbers as they lie in memory."""
-        number = np.float16 if self.options.dtype == "float16" else np.float32
-        flat = pa.array(np.ascontiguousarray(vectors, dtype=number).reshape(-1))
+        if self.options.dtype == "float16":
+            vectors = np.clip(vectors, -_LARGEST_FLOAT16, _LARGEST_FLOAT16).astype(np.float16)
+        flat = pa.array(np.ascontiguousarray(vectors).reshape(-1))
         return pa.FixedSizeListArray.from_arrays(flat, self.width)
 
 

@@ -87,7 +87,6 @@ def test_a_batch_of_another_size_is_refused(executables, rows):
         executables[0](*batch)
 
 
-@pytest.mark.xfail(strict=True, reason="only the number of rows is checked")
 def test_a_batch_of_another_length_is_refused(executables):
     with pytest.raises(ProgramError, match="shape 3x8"):
         executables[0](*[np.zeros((3, 9), np.int64)] * 3)

@@ -178,7 +178,6 @@ def test_half_precision():
     assert decoded.columns["embedding"].to_pylist() == vectors.astype(np.float16).tolist()
 
 
-@pytest.mark.xfail(strict=True, reason="the check for infinity comes before the cast")
 @pytest.mark.filterwarnings("ignore:overflow encountered in cast")
 def test_what_half_precision_cannot_hold_is_rejected():
     decoded = decode_vectors(make_task(dtype="float16"), [[1.0] * HIDDEN, [1e6] * HIDDEN])

@@ -22,7 +22,7 @@ check: setup     ## what CI runs: format, lint, types, tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest tests
+	$(MAKE) --no-print-directory test T=tests
 
 fix: setup       ## format, and mend what can be mended safely
 	$(BIN)/ruff format .

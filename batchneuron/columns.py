@@ -29,15 +29,25 @@ class Columns:
     """Output name ← source column."""
     raw: frozenset[str] = frozenset()
     """Inputs that are a column as it is, not text."""
+    lists: frozenset[str] = frozenset()
+    """Inputs that are a column as it is where that is a list, and else text."""
 
     def pick_inputs(self, table: pa.Table) -> pa.Table:
         """The task's inputs: texts filled in, raw columns as they are."""
         return pa.table(
             {
-                name: table[template.columns[0]] if name in self.raw else template.fill(table)
+                name: table[template.columns[0]]
+                if self._is_raw(name, template, table)
+                else template.fill(table)
                 for name, template in self.inputs.items()
             }
         )
+
+    def _is_raw(self, name: str, template: Template, table: pa.Table) -> bool:
+        if name in self.raw:
+            return True
+        is_list = template.is_plain and _is_list(table.schema.field(template.columns[0]).type)
+        return is_list and name in self.lists
 
     def needed(self, schema: pa.Schema) -> pa.Schema:
         """The part of a source's schema that has to be read, in its order."""
@@ -63,12 +73,13 @@ def bind_columns(spec: InputSpec, kind: TaskKind, schema: pa.Schema, predictions
     """
     inputs = {name: parse_template(text) for name, text in _name_inputs(spec, kind, schema).items()}
     for name, template in inputs.items():
-        if name in kind.raw_inputs and len(template.columns) != 1:
+        if name in kind.raw_inputs and not template.is_plain:
             raise SpecError((Problem("spec", f"input.columns.{name}", "takes one column, not a template"),))
         for column in template.columns:
             _require(column, f"input.columns.{name}", schema)
     taken = {ROW, TRUNCATED, ERROR, *predictions.names}
-    return Columns(inputs, _name_kept(spec, schema, taken), frozenset(kind.raw_inputs))
+    raw, lists = frozenset(kind.raw_inputs), frozenset(kind.list_inputs)
+    return Columns(inputs, _name_kept(spec, schema, taken), raw, lists)
 
 
 def _name_inputs(spec: InputSpec, kind: TaskKind, schema: pa.Schema) -> dict[str, str]:
@@ -116,6 +127,10 @@ def _free_name(name: str, taken: set[str], names: list[str]) -> str:
     while output in taken or (output != name and output in names):
         output = f"input_{output}"
     return output
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
 
 
 def _require(column: str, where: str, schema: pa.Schema) -> None:

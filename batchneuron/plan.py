@@ -6,7 +6,7 @@ that any machine cuts the same shards.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from pydantic import TypeAdapter
@@ -40,6 +40,10 @@ class Shard:
         return self.row_lo + self.rows
 
 
+Calibration = Mapping[str, tuple[float, ...]]
+"""What a task measured on a sample, by name."""
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """The ordered shards, the shapes, and what they are expected to cost."""
@@ -50,6 +54,8 @@ class Plan:
     """Mean over the sample; 0 when nothing was sampled."""
     padding_share: float
     """Predicted from the sample, 0 to 1."""
+    calibration: Calibration | None = None
+    """For tasks that quantise."""
 
     @property
     def rows(self) -> int:
@@ -142,8 +148,8 @@ def head_slices(shard: Shard, rows: int) -> tuple[Slice, ...]:
 
 def sample_shards(shards: Sequence[Shard], most: int) -> tuple[Shard, ...]:
     """At most `most` shards, evenly spread from the first to the last."""
-    if len(shards) <= most:
-        return tuple(shards)
+    if len(shards) <= most or most < 2:
+        return tuple(shards[:most])
     return tuple(shards[i * (len(shards) - 1) // (most - 1)] for i in range(most))
 
 

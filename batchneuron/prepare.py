@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,7 @@ from batchneuron.encode import encode
 from batchneuron.errors import Problem, SpecError
 from batchneuron.fingerprint import PROTOCOL, Fingerprint, digest_json
 from batchneuron.model import resolve_model
-from batchneuron.plan import Plan, Shard, cut_shards, head_slices, sample_shards, size_shards
+from batchneuron.plan import MAX_SHARDS, Plan, Shard, cut_shards, head_slices, sample_shards, size_shards
 from batchneuron.run_folder import RunRecord
 from batchneuron.shapes import LadderRequest, plan_ladder
 from batchneuron.sources import open_source
@@ -103,12 +104,17 @@ def make_order(prepared: Prepared, plan: Plan, record: RunRecord) -> WorkOrder:
         limit=Limit(min(longest, spec.shapes.max_length or longest), spec.shapes.overflow),
         artifacts=list_artifacts(prepared.backend, prepared.request, plan.ladder, default_cache()),
         record=record,
+        calibration=plan.calibration,
     )
 
 
 def _shard_rows(prepared: Prepared) -> int:
     wished = prepared.spec.output.shard_rows
-    return size_shards(prepared.inventory, None if wished == "auto" else wished)
+    if wished != "auto":
+        return size_shards(prepared.inventory, wished)
+    rows = size_shards(prepared.inventory, None)
+    most = find_kind(prepared.spec.task).max_shard_rows or rows
+    return min(rows, max(most, -(-prepared.inventory.rows // MAX_SHARDS)))
 
 
 def _request_ladder(spec: JobSpec, model_limit: int, batch_slots: int) -> LadderRequest:
@@ -144,8 +150,10 @@ def _sample_lengths(
     """Tokens of the items of some rows from all over the input: int32 [N]."""
     reader = prepared.source.open_reader(prepared.columns.needed(prepared.inventory.schema))
     lengths = [np.zeros(0, dtype=np.int32)]
+    # Where items have one length there is nothing to learn, and images take long to decode.
+    rows = 1 if encoder.model_limit_tokens == 1 else _SAMPLED_ROWS_PER_SHARD
     for shard in sample_shards(shards, _SAMPLED_SHARDS):
-        head = replace(shard, slices=head_slices(shard, _SAMPLED_ROWS_PER_SHARD))
+        head = replace(shard, slices=head_slices(shard, rows))
         if head.rows:
             encoded = encode(head, reader.read(head.slices), prepared.columns, encoder, limit)
             lengths.append(encoded.items.lengths)
@@ -181,5 +189,5 @@ def _name_fields(
             "precision": facts.precision,
             "compiler_args": dict(facts.compiler_args),
         },
-        "versions": dict(facts.versions),
+        "versions": {**facts.versions, **{name: version(name) for name in find_kind(spec.task).libraries}},
     }

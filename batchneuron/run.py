@@ -6,25 +6,26 @@ import json
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pydantic import JsonValue
 
 from batchneuron.artifacts import compile_artifact, list_missing
+from batchneuron.calibrate import calibrate
 from batchneuron.engines import count_workers, open_engine
 from batchneuron.errors import Incomplete, OutputConflict, SourceChanged, TooManyRejected
 from batchneuron.events import Event, PartDone
 from batchneuron.fingerprint import name_differences
 from batchneuron.plan import Plan, Shard
 from batchneuron.prepare import Prepared, make_order, make_plan, prepare
-from batchneuron.run_folder import Progress, RunFolder, RunRecord
+from batchneuron.run_folder import Progress, RunFolder, RunRecord, draft_run
 from batchneuron.secrets import redact
 from batchneuron.sources.source import FileId
 from batchneuron.spec.parse import load_spec
 from batchneuron.spec.sections import ErrorsSpec, JobSpec
 from batchneuron.stores import open_store
-from batchneuron.tasks import OPTIONS
+from batchneuron.tasks import OPTIONS, find_kind
 from batchneuron.work_order import WorkOrder
 
 _PROGRESS_EVERY_S = 5.0
@@ -92,7 +93,7 @@ def run_job(spec: JobSpec, *, allow_remote_code: bool = False, watch: Watch | No
     watch.on_open(opened)
     ledger = _Ledger(opened, watch)
     if opened.missing:
-        _compile(opened)
+        _compile(opened.prepared, opened.order)
         engine = open_engine(opened.workers, opened.prepared.backend)
         try:
             engine.run(opened.order, watch.sort_shards(opened.missing), ledger.record, watch.is_stopped)
@@ -111,8 +112,9 @@ def open_run(prepared: Prepared) -> Opened:
     folder = RunFolder(open_store(prepared.spec.output.path))
     record = folder.read_run()
     if record is None:
-        plan = make_plan(prepared)
-        record = folder.create_run(prepared.fingerprint, plan, _redact_spec(prepared.spec))
+        spec = _redact_spec(prepared.spec)
+        plan = _calibrate(prepared, make_plan(prepared), spec)
+        record = folder.create_run(prepared.fingerprint, plan, spec)
     _require_same(prepared, folder, record)
     folder.store.prepare()
     plan = folder.read_plan(record)
@@ -122,6 +124,17 @@ def open_run(prepared: Prepared) -> Opened:
     workers = count_workers(prepared.backend, prepared.request.model) if wished == "auto" else wished
     order = make_order(prepared, plan, record)
     return Opened(prepared, plan, folder, order, missing, min(workers, max(1, len(missing))))
+
+
+def _calibrate(prepared: Prepared, plan: Plan, spec: dict[str, JsonValue]) -> Plan:
+    """The plan, with what the task has to know of the data where it quantises."""
+    kind = find_kind(prepared.spec.task)
+    if not kind.needs_calibration(kind.options.model_validate(dict(prepared.request.options))):
+        return plan
+    order = make_order(prepared, plan, draft_run(prepared.fingerprint, plan, spec))
+    _compile(prepared, order)
+    core = None if prepared.spec.backend.workers == 0 else prepared.backend.list_cores()[0]
+    return replace(plan, calibration=calibrate(order, plan.shards, core))
 
 
 def _redact_spec(spec: JobSpec) -> dict[str, JsonValue]:
@@ -168,9 +181,9 @@ def _show_file(file: FileId) -> str:
     return f"{file.size_bytes} bytes, version {file.version}"
 
 
-def _compile(opened: Opened) -> None:
-    for artifact in list_missing(opened.order.artifacts):
-        compile_artifact(opened.prepared.backend, opened.prepared.request, artifact)
+def _compile(prepared: Prepared, order: WorkOrder) -> None:
+    for artifact in list_missing(order.artifacts):
+        compile_artifact(prepared.backend, prepared.request, artifact)
 
 
 @dataclass(slots=True)

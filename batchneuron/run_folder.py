@@ -126,22 +126,11 @@ class RunFolder:
     def create_run(self, fingerprint: Fingerprint, plan: Plan, spec: Mapping[str, JsonValue]) -> RunRecord:
         """Claim the folder: plan first, then `run.json`. Whoever comes second gets the first's record."""
         self.store.prepare()
-        text = plan_to_json(plan)
-        name = _plan_name(text)
+        record = draft_run(fingerprint, plan, spec)
         buffer = pa.BufferOutputStream()
         with pa.CompressedOutputStream(buffer, "zstd") as stream:
-            stream.write(text)
-        self.store.create_bytes(f".batchneuron/{name}", buffer.getvalue().to_pybytes())
-        whole = Fingerprint({**fingerprint.fields, "plan": name})
-        record = RunRecord(
-            fingerprint=whole.digest,
-            run8=whole.run8(generation=1),
-            fields=fingerprint.fields,
-            plan=name,
-            shards=len(plan.shards),
-            rows=plan.rows,
-            spec=spec,
-        )
+            stream.write(plan_to_json(plan))
+        self.store.create_bytes(f".batchneuron/{record.plan}", buffer.getvalue().to_pybytes())
         if self.store.create_bytes(_RUN, TypeAdapter(RunRecord).dump_json(record, indent=2)):
             return record
         return self.read_run() or record
@@ -235,6 +224,21 @@ class RunFolder:
                 f"{self.store.location}/{name}",
                 "restore it, or choose another output.path",
             ) from error
+
+
+def draft_run(fingerprint: Fingerprint, plan: Plan, spec: Mapping[str, JsonValue]) -> RunRecord:
+    """What `run.json` would say; nothing is written."""
+    name = _plan_name(plan_to_json(plan))
+    whole = Fingerprint({**fingerprint.fields, "plan": name})
+    return RunRecord(
+        fingerprint=whole.digest,
+        run8=whole.run8(generation=1),
+        fields=fingerprint.fields,
+        plan=name,
+        shards=len(plan.shards),
+        rows=plan.rows,
+        spec=spec,
+    )
 
 
 def part_name(record: RunRecord, index: int) -> str:

@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 from batchneuron.backends import open_backend
 from batchneuron.backends.backend import Executable
@@ -23,7 +24,7 @@ from batchneuron.sources import open_source
 from batchneuron.sources.source import Reader
 from batchneuron.stores import open_store
 from batchneuron.tasks import open_task
-from batchneuron.tasks.task import Encoder, Task
+from batchneuron.tasks.task import CalibratedTask, Encoder, Task
 from batchneuron.work_order import WorkOrder
 from batchneuron.write import write_part
 
@@ -118,6 +119,8 @@ def open_runner(order: WorkOrder, on_batch: Callable[[int], None]) -> Runner:
     """
     backend = open_backend(order.spec)
     task = open_task(order.request.task, order.request.options, order.request.model)
+    if order.calibration is not None:
+        task = cast(CalibratedTask, task).with_calibration(order.calibration)
     executables = tuple(
         backend.load(artifact.folder, artifact.shape, order.request) for artifact in order.artifacts
     )

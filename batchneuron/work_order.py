@@ -9,7 +9,7 @@ import pyarrow as pa
 from batchneuron.artifacts import Artifact
 from batchneuron.backends.backend import CompileRequest
 from batchneuron.columns import Columns
-from batchneuron.plan import Plan
+from batchneuron.plan import Calibration
 from batchneuron.run_folder import RunRecord
 from batchneuron.shapes import Ladder
 from batchneuron.spec.sections import JobSpec
@@ -30,11 +30,5 @@ class WorkOrder:
     artifacts: tuple[Artifact, ...]
     """One per shape of the ladder."""
     record: RunRecord
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """A work order and the plan it is for."""
-
-    order: WorkOrder
-    plan: Plan
+    calibration: Calibration | None
+    """What the task quantises by; None where it does not, or is being calibrated."""

@@ -22,11 +22,16 @@ LAYERS = [
     ["run"],
     ["prepare"],
     ["engines"],
+    ["calibrate"],
     ["supervise", "handout"],
     ["worker"],
     ["runner"],
     ["work_order"],
     ["run_folder"],
+    ["pipelines"],
+    ["modeling"],
+    ["static_program", "present"],
+    ["saved_model"],
     ["encode", "execute", "decode", "columns", "write", "artifacts"],
     ["program"],
     ["backends", "stores"],
@@ -43,17 +48,21 @@ LAYERS = [
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 # Imported inside a function, on first use: what a torch backend loads, and the package's public API.
-LAZY = {("backends", "program"), ("__init__", "run")}
+LAZY = {("backends", "program")} | {("__init__", name) for name in ("run", "pipelines", "modeling")}
 BANNED_NAMES = {"utils", "common", "helpers", "base", "manager", "core"}
 
 # Which libraries are whose.
 OWNERS = {
     "click": {"cli"},
-    "multiprocess": {"supervise", "worker", "engines"},
+    "multiprocess": {"calibrate", "supervise", "worker", "engines"},
     "datasets": {"sources"},
-    "torch": {"program", "backends"},
+    "PIL": {"tasks", "present"},
+    "torch": {"program", "backends", "static_program", "modeling", "present"},
     "torch_neuronx": {"backends"},
-    "transformers": {"program", "tokenize", "backends", "tasks"},
+    "transformers": {
+        *{"program", "tokenize", "backends", "tasks"},
+        *{"saved_model", "static_program", "present", "modeling", "pipelines"},
+    },
     "ruamel": {"spec"},
     "rich": {"cli", "progress", "render"},
 }
@@ -140,7 +149,10 @@ def test_the_environment_is_read_by_its_owners_only(path):
     assert not reads or relative in owners or relative.startswith("backends/")
 
 
-@pytest.mark.parametrize("name", ["batchneuron", "batchneuron.cli", "batchneuron.run", "batchneuron.worker"])
+@pytest.mark.parametrize(
+    "name",
+    ["batchneuron", *(f"batchneuron.{name}" for name in ("cli", "run", "worker", "pipelines", "modeling"))],
+)
 def test_importing_is_light(name):
     """The parent plans and supervises without a framework; a worker's environment comes before torch."""
     heavy = "{'torch', 'transformers', 'datasets', 'torch_neuronx'}"

@@ -8,14 +8,27 @@ from pydantic import JsonValue
 
 from batchneuron.errors import Problem, SpecError
 from batchneuron.model import Model
-from batchneuron.tasks import feature_extraction, text_classification
+from batchneuron.tasks import (
+    feature_extraction,
+    fill_mask,
+    image_classification,
+    question_answering,
+    text_classification,
+    token_classification,
+    zero_shot_classification,
+)
 from batchneuron.tasks.task import Task, TaskKind, TaskOptions
 
 KINDS: dict[str, TaskKind] = {
     kind.name: kind
     for kind in (
         feature_extraction.KIND,
+        fill_mask.KIND,
+        image_classification.KIND,
+        question_answering.KIND,
         text_classification.KIND,
+        token_classification.KIND,
+        zero_shot_classification.KIND,
     )
 }
 

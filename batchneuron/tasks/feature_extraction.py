@@ -6,8 +6,8 @@ maximum length. A folder without them is mean-pooled and not normalised.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -19,12 +19,22 @@ from pydantic import Field
 from batchneuron.errors import Problem, SpecError
 from batchneuron.items import Items, Outputs, TaskItems, fold_mean
 from batchneuron.model import Model
+from batchneuron.plan import Calibration
+from batchneuron.rejection import Rejection
 from batchneuron.spec.sections import PositiveInt
+from batchneuron.tasks.quantize import (
+    LARGEST_FLOAT16,
+    Ranges,
+    join_ranges,
+    measure_ranges,
+    quantize,
+    read_ranges,
+    vector_type,
+)
 from batchneuron.tasks.task import Decoded, TaskKind, TaskOptions, reject_rows
 from batchneuron.tokenize import Limit, Tokenizer
 
 Pooling = Literal["mean", "cls", "max", "last", "none"]
-_LARGEST_FLOAT16 = 65504.0
 _TINY = 1e-12  # the floor of torch.nn.functional.normalize
 
 
@@ -41,7 +51,9 @@ class Options(TaskOptions):
     truncate_dim: PositiveInt | None = Field(None, description="Keep only the first so many numbers.")
     prompt: str | None = Field(None, description="Text put before every input.")
     prompt_name: str | None = Field(None, description="Name of one of the model's own prompts.")
-    dtype: Literal["float32", "float16"] = Field("float32", description="Type of the numbers in the output.")
+    dtype: Literal["float32", "float16", "int8", "binary", "ubinary"] = Field(
+        "float32", description="Type of the numbers in the output; int8 is calibrated once per run."
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +86,14 @@ class FeatureExtraction:
 
     model: Model
     options: Options
+    ranges: Ranges | None = None
+    """What int8 numbers stand for; None until it is calibrated."""
 
     def __post_init__(self) -> None:
         self._find_prompt()
+        if self.pooling == "none" and self.options.dtype not in ("float32", "float16"):
+            what = f"token vectors cannot be {self.options.dtype}"
+            raise SpecError((Problem("spec", "options.dtype", what, "use float32 or float16, or a pooling"),))
 
     @property
     def pooling(self) -> str:
@@ -101,9 +118,11 @@ class FeatureExtraction:
     @property
     def schema(self) -> pa.Schema:
         """`embedding`: a fixed-size list, or a list of them, one per token, without pooling."""
-        number = pa.float16() if self.options.dtype == "float16" else pa.float32()
-        vector = pa.list_(number, self.width)
-        return pa.schema([("embedding", pa.list_(vector) if self.pooling == "none" else vector)])
+        vector = vector_type(self.options.dtype, self.width)
+        kind = pa.list_(vector) if self.pooling == "none" else vector
+        return pa.schema(
+            [pa.field("embedding", kind, metadata=self.ranges.describe() if self.ranges else None)]
+        )
 
     def open_encoder(self) -> PromptedEncoder:
         """The model's tokenizer, and the prompt."""
@@ -141,15 +160,27 @@ class FeatureExtraction:
             return Decoded(self._decode_tokens(items, rows, outputs))
         vectors = fold_mean(outputs.stack(0), items, rows)
         norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-        rejections = (
-            reject_rows(norms[:, 0] == 0, "zero_norm", "the vector is all zeros") if self.normalize else ()
-        )
-        if self.normalize and len(items) != rows:
-            vectors = vectors / np.maximum(norms, _TINY)
+        rejections: tuple[Rejection, ...] = ()
+        if self.normalize:
+            rejections = reject_rows(norms[:, 0] == 0, "zero_norm", "the vector is all zeros")
+            vectors = vectors / np.maximum(norms, _TINY) if len(items) != rows else vectors
         if self.options.dtype == "float16":
-            too_large = np.abs(vectors).max(axis=1) > _LARGEST_FLOAT16
+            too_large = np.abs(vectors).max(axis=1) > LARGEST_FLOAT16
             rejections += reject_rows(too_large, "non_finite", "a number beyond what float16 can hold")
         return Decoded(pa.table([self._vectors(vectors)], schema=self.schema), rejections)
+
+    def measure(self, items: Items, rows: int, outputs: Outputs) -> Calibration:
+        """The range of each dimension over some rows."""
+        vectors = fold_mean(outputs.stack(0), items, rows)
+        return measure_ranges(np.nan_to_num(vectors, nan=0.0, posinf=0.0, neginf=0.0))
+
+    def calibrate(self, measured: Sequence[Calibration]) -> Calibration:
+        """The range of each dimension over all samples."""
+        return join_ranges(measured, self.width)
+
+    def with_calibration(self, calibration: Calibration) -> FeatureExtraction:
+        """The task that quantises by these ranges."""
+        return replace(self, ranges=read_ranges(calibration))
 
     def _decode_tokens(self, items: Items, rows: int, outputs: Outputs) -> pa.Table:
         """Token vectors, fillers cut off: each row's windows one after the other."""
@@ -163,12 +194,10 @@ class FeatureExtraction:
         offsets = pa.array(np.concatenate([[0], row_ends]).astype(np.int32))
         return pa.table([pa.ListArray.from_arrays(offsets, self._vectors(flat))], schema=self.schema)
 
-    def _vectors(self, vectors: NDArray[np.floating[Any]]) -> pa.Array:
+    def _vectors(self, vectors: NDArray[np.float32]) -> pa.Array:
         """A fixed-size list over the numbers as they lie in memory."""
-        if self.options.dtype == "float16":
-            vectors = np.clip(vectors, -_LARGEST_FLOAT16, _LARGEST_FLOAT16).astype(np.float16)
-        flat = pa.array(np.ascontiguousarray(vectors).reshape(-1))
-        return pa.FixedSizeListArray.from_arrays(flat, self.width)
+        numbers = np.ascontiguousarray(quantize(vectors, self.options.dtype, self.ranges))
+        return pa.FixedSizeListArray.from_arrays(pa.array(numbers.reshape(-1)), numbers.shape[1])
 
 
 def _pool(pooling: str, hidden: Any, attention_mask: Any) -> Any:
@@ -196,4 +225,5 @@ KIND = TaskKind(
     auto_model="AutoModel",
     options=Options,
     open=FeatureExtraction,
+    needs_calibration=lambda options: options.dtype == "int8",
 )

@@ -7,7 +7,7 @@ Importing a task imports no torch: a head only calls methods of the tensors it i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict
 
 from batchneuron.items import Items, Outputs, TaskItems
 from batchneuron.model import Model
+from batchneuron.plan import Calibration
 from batchneuron.rejection import Rejection
 from batchneuron.tokenize import Limit
 
@@ -69,6 +70,19 @@ class Task(Protocol):
         """Arrow columns of A rows from the program's outputs; vectorised over all of them."""
 
 
+class CalibratedTask(Task, Protocol):
+    """A task that has to see a sample before it can write its output."""
+
+    def measure(self, items: Items, rows: int, outputs: Outputs) -> Calibration:
+        """What some rows say."""
+
+    def calibrate(self, measured: Sequence[Calibration]) -> Calibration:
+        """What all samples say together."""
+
+    def with_calibration(self, calibration: Calibration) -> Task:
+        """The task that decodes by it."""
+
+
 @dataclass(frozen=True, slots=True)
 class TaskKind:
     """A task before it meets a model: its words, and how to bind it."""
@@ -84,9 +98,17 @@ class TaskKind:
     open: Callable[[Model, Any], Task]
     raw_inputs: tuple[str, ...] = ()
     """Inputs that are taken as the column's own type, not as text: images, lists of labels."""
+    list_inputs: tuple[str, ...] = ()
+    """Inputs that may also be a list column, taken as it is: words that are split already."""
     program_inputs: tuple[str, ...] = ("input_ids", "attention_mask")
     optional_program_inputs: tuple[str, ...] = ("token_type_ids",)
     """Given to architectures whose `forward` takes them."""
+    needs_calibration: Callable[[Any], bool] = lambda _: False
+    """Whether these options make it a `CalibratedTask`."""
+    libraries: tuple[str, ...] = ()
+    """Distributions, beside the backend's, whose version can change what the program is fed."""
+    max_shard_rows: int | None = None
+    """For rows that are large once they are encoded: what a shard is cut to unless the user says."""
 
 
 def reject_rows(mask: NDArray[np.bool_], code: Any, message: str) -> tuple[Rejection, ...]:

@@ -10,18 +10,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
-from batchneuron.errors import ModelError
 from batchneuron.items import Items, Outputs, TaskItems, fold_mean
 from batchneuron.model import Model
 from batchneuron.spec.sections import PositiveInt
+from batchneuron.tasks.labels import LABEL, Function, apply_function, choose_function, rank_labels
 from batchneuron.tasks.task import Decoded, TaskKind, TaskOptions
 from batchneuron.tokenize import Limit, Tokenizer
-
-Function = Literal["softmax", "sigmoid", "none"]
 
 
 class Options(TaskOptions):
@@ -62,8 +59,7 @@ class TextClassification:
     @property
     def schema(self) -> pa.Schema:
         """`label` and `score`, or `labels`: a list of both, likeliest first."""
-        fields = [pa.field("label", pa.string()), pa.field("score", pa.float32())]
-        return pa.schema(fields if self.options.top_k == 1 else [("labels", pa.list_(pa.struct(fields)))])
+        return pa.schema(list(LABEL) if self.options.top_k == 1 else [("labels", pa.list_(LABEL))])
 
     def open_encoder(self) -> TextEncoder:
         """The model's tokenizer."""
@@ -71,50 +67,17 @@ class TextClassification:
 
     def head(self, model: Any, inputs: Mapping[str, Any]) -> tuple[Any, ...]:
         """Scores of all classes: float32 [B, C]."""
-        logits = model(**inputs).logits.float()
-        match choose_function(self.model, self.options.function_to_apply):
-            case "softmax":
-                return (logits.softmax(-1),)
-            case "sigmoid":
-                return (logits.sigmoid(),)
-            case "none":
-                return (logits,)
+        function = choose_function(self.model, self.options.function_to_apply)
+        return (apply_function(model(**inputs).logits, function),)
 
     def decode(self, items: Items, rows: int, outputs: Outputs) -> Decoded:
         """The k best classes of each row; equal scores in the order of the classes.
 
         A row that was split gets the mean of its windows' scores, weighted by their tokens.
         """
-        scores = fold_mean(outputs.stack(0), items, rows)
-        classes = scores.shape[1]
-        if classes != len(self.model.labels):
-            raise ModelError(
-                f"the model scores {classes} classes and names {len(self.model.labels)}",
-                str(self.model.folder / "config.json"),
-            )
-        count = classes if self.options.top_k == "all" else min(self.options.top_k, classes)
-        best = np.argsort(-scores, axis=1, kind="stable")[:, :count]
-        labels = pa.array(self.model.labels, pa.string()).take(pa.array(best.reshape(-1)))
-        values = pa.array(np.take_along_axis(scores, best, axis=1).reshape(-1))
-        if self.options.top_k == 1:
-            return Decoded(pa.table([labels, values], schema=self.schema))
-        offsets = pa.array(np.arange(rows + 1, dtype=np.int32) * count)
-        structs = pa.StructArray.from_arrays(
-            [labels, values], fields=list(self.schema.field(0).type.value_type)
-        )
-        return Decoded(pa.table([pa.ListArray.from_arrays(offsets, structs)], schema=self.schema))
-
-
-def choose_function(model: Model, wished: Function | Literal["auto"]) -> Function:
-    """What turns logits into scores; auto follows the order of transformers' own pipeline."""
-    if wished != "auto":
-        return wished
-    problem = model.config.get("problem_type")
-    if problem == "regression":
-        return "none"
-    if problem == "multi_label_classification" or len(model.labels) == 1:
-        return "sigmoid"
-    return "softmax"
+        best = rank_labels(fold_mean(outputs.stack(0), items, rows), self.model, self.options.top_k)
+        columns = [best.labels, best.scores] if self.options.top_k == 1 else [best.as_lists()]
+        return Decoded(pa.table(columns, schema=self.schema))
 
 
 KIND = TaskKind(

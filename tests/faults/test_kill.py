@@ -87,7 +87,7 @@ class Chaos:
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize(("program", "kills"), [(LIGHT, 40), (REAL, 5)], ids=["light", "real"])
+@pytest.mark.parametrize(("program", "kills"), [(LIGHT, 24), (REAL, 4)], ids=["light", "real"])
 def test_killed_at_random_moments_it_ends_as_if_nothing_had_happened(program, kills, tmp_path):
     undisturbed = {}
     chaos = Chaos(kills)

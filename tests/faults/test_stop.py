@@ -11,7 +11,7 @@ import pytest
 from tests.faults.harness import read_bits, require_readable, require_whole
 from tests.faults.processes import LIGHT, Job
 
-ROWS = 20_000
+ROWS = 10_000
 JOB = (
     f"input.limit={ROWS}",
     "output.shard_rows=500",

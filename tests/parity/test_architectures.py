@@ -6,6 +6,7 @@ whose prediction depends on padding, or that needs inputs it is not given.
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -60,7 +61,9 @@ UNTYPED = {"distilbert", "roberta", "xlm-roberta", "mpnet", "modernbert"}
 PAD_IS_ONE = {"roberta", "xlm-roberta", "mpnet"}
 
 
-def save_model(folder: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+def save_model(
+    folder: Path, kind: str, monkeypatch: pytest.MonkeyPatch, labels: list[str] = LABELS, **settings: Any
+) -> Path:
     """A tiny classifier of that architecture with a tokenizer whose special tokens fit it."""
     import torch
     from transformers import AutoConfig, AutoModelForSequenceClassification
@@ -78,9 +81,10 @@ def save_model(folder: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> Path
         cls_token_id=specials.index("[CLS]"),
         sep_token_id=specials.index("[SEP]"),
         initializer_range=0.4,
-        id2label=dict(enumerate(LABELS)),
-        label2id={name: number for number, name in enumerate(LABELS)},
+        id2label=dict(enumerate(labels)),
+        label2id={name: number for number, name in enumerate(labels)},
         **ARCHITECTURES[kind],
+        **settings,
     )
     torch.manual_seed(7)
     AutoModelForSequenceClassification.from_config(config).eval().save_pretrained(folder)
@@ -92,7 +96,7 @@ def save_model(folder: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> Path
     return folder
 
 
-def run_and_compare(make_spec, tmp_path: Path, model: Path, rows: pa.Table) -> None:
+def run_and_compare(make_spec, tmp_path: Path, model: Path, rows: pa.Table, **settings: Any) -> None:
     from transformers import pipeline
 
     pq.write_table(rows, tmp_path / "rows.parquet")
@@ -107,7 +111,7 @@ def run_and_compare(make_spec, tmp_path: Path, model: Path, rows: pa.Table) -> N
     )
 
     classify = pipeline("text-classification", model=str(model), device=-1)
-    expected = [classify(row) for row in rows.to_pylist()]
+    expected = [classify(row, **settings) for row in rows.to_pylist()]
     made = read_rows(tmp_path / "out")
     assert made["label"].to_pylist() == [one["label"] for one in expected]
     scores = [one["score"] for one in expected]
@@ -136,3 +140,31 @@ def test_pairs_of_texts(kind, make_spec, tmp_path, monkeypatch):
     )
 
     run_and_compare(make_spec, tmp_path, model, rows)
+
+
+@pytest.mark.parametrize(
+    ("labels", "settings"),
+    [
+        (LABELS, {"problem_type": "multi_label_classification"}),
+        (["score"], {"problem_type": "regression"}),
+        (["score"], {}),
+    ],
+    ids=["multi-label", "regression", "one label"],
+)
+def test_what_turns_logits_into_scores_is_what_the_configuration_says(
+    labels, settings, make_spec, tmp_path, monkeypatch
+):
+    model = save_model(tmp_path / "model", "bert", monkeypatch, labels, **settings)
+    rows = pa.table({"text": tiny.make_texts(ROWS, longest=TEXT_LENGTH)})
+
+    run_and_compare(make_spec, tmp_path, model, rows)
+
+
+@pytest.mark.parametrize("columns", [["text"], ["text", "text_pair"]], ids=["texts", "pairs"])
+def test_long_texts_are_cut_where_the_pipeline_cuts_them(columns, make_spec, tmp_path, monkeypatch):
+    model = save_model(tmp_path / "model", "bert", monkeypatch)
+    rows = pa.table({name: tiny.make_texts(ROWS, seed=len(name), longest=90) for name in columns})
+
+    run_and_compare(make_spec, tmp_path, model, rows, truncation=True)
+
+    assert 5 < sum(read_rows(tmp_path / "out")["_truncated"].to_pylist()) < ROWS

@@ -15,7 +15,8 @@ from batchneuron.errors import ModelError
 from batchneuron.items import OutputBatch, Outputs, TaskItems
 from batchneuron.model import Model
 from batchneuron.tasks import open_task
-from batchneuron.tasks.text_classification import Options, TextEncoder, choose_function
+from batchneuron.tasks.labels import choose_function
+from batchneuron.tasks.text_classification import Options, TextEncoder
 from batchneuron.tokenize import Limit
 from tests.backends.arithmetic import make_items
 
@@ -130,6 +131,17 @@ def test_equal_scores_stand_in_the_order_of_the_classes():
         ["bad", "fair", "good"],
     ]
     assert decode(make_task(), [[0.4, 0.4, 0.2]])["label"].to_pylist() == ["bad"]
+
+
+def test_many_equal_scores_stand_in_the_order_of_the_classes():
+    names = [f"class {i}" for i in range(300)]
+    task = make_task({"id2label": {str(i): name for i, name in enumerate(names)}}, top_k="all")
+    scores = np.zeros(300, np.float32)
+    scores[::7] = 0.5
+
+    (row,) = decode(task, [scores])["labels"].to_pylist()
+
+    assert [one["label"] for one in row] == [*names[::7], *(name for i, name in enumerate(names) if i % 7)]
 
 
 @given(

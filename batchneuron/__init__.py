@@ -10,16 +10,39 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from batchneuron.modeling import (
+        NeuronModelForFeatureExtraction,
+        NeuronModelForImageClassification,
+        NeuronModelForMaskedLM,
+        NeuronModelForQuestionAnswering,
+        NeuronModelForSequenceClassification,
+        NeuronModelForTokenClassification,
+        NeuronSentenceTransformers,
+    )
+    from batchneuron.pipelines import pipeline
     from batchneuron.run import load_job, run_job
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "load_job", "run_job"]
+__all__ = [
+    "NeuronModelForFeatureExtraction",
+    "NeuronModelForImageClassification",
+    "NeuronModelForMaskedLM",
+    "NeuronModelForQuestionAnswering",
+    "NeuronModelForSequenceClassification",
+    "NeuronModelForTokenClassification",
+    "NeuronSentenceTransformers",
+    "__version__",
+    "load_job",
+    "pipeline",
+    "run_job",
+]
 
 
 def __getattr__(name: str) -> Any:
     """The API, imported on first use (PEP 562): workers import this package and need none of it."""
-    if name in __all__:
-        from batchneuron import run
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from batchneuron import modeling, pipelines, run
 
-        return getattr(run, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = pipelines if name == "pipeline" else modeling if name.startswith("Neuron") else run
+    return getattr(module, name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -222,9 +223,10 @@ class _Ledger:
         self.pause_s = max(_PROGRESS_EVERY_S, 100 * (self.saved - now))
 
     def reports(self) -> dict[int, PartDone]:
-        """Every part that any runner has reported as its own."""
+        """Parts that one runner alone reports as its own; a part that was lost and made again has two."""
         told = [part for progress in self.opened.folder.read_progress() for part in progress.parts]
-        return {part.shard: part for part in [*told, *self.done.values()] if part.created}
+        counts = Counter(part.shard for part in told if part.created)
+        return {part.shard: part for part in told if part.created and counts[part.shard] == 1}
 
     def _check_budget(self) -> None:
         rejected = sum(part.rejected for part in self.done.values())
@@ -253,7 +255,9 @@ def _finish(opened: Opened, ledger: _Ledger, started: float) -> Summary:
     missing = len(plan.shards) - len(folder.list_committed(record))
     if missing:
         raise Incomplete(f"{missing} of {len(plan.shards)} shards are not done", folder.store.location)
-    manifest = folder.read_manifest() or folder.write_manifest(record, plan, ledger.reports())
+    manifest = None if ledger.done else folder.read_manifest()
+    if manifest is None:
+        manifest = folder.write_manifest(record, plan, ledger.reports())
     require_budget(manifest.rejected, plan.rows, opened.prepared.spec.errors, opened.order)
     return Summary(
         output=folder.store.location,

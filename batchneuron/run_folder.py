@@ -1,6 +1,6 @@
 """The run folder: which files there are, what they are called, and what they prove.
 
-    OUT/data/part-00042-of-00128-<run8>.parquet    a part: if it exists, it is committed
+    OUT/data/part-00042_of_00128-<run8>.parquet    a part: if it exists, it is committed
     OUT/.batchneuron/run.json                      what this folder is for; created once
     OUT/.batchneuron/plan-<sha16>.json.zst         the plan, by its content
     OUT/.batchneuron/progress/<slot>.json          what a runner has done so far; advisory
@@ -32,7 +32,7 @@ from batchneuron.write import WrittenPart
 _RUN = ".batchneuron/run.json"
 _MANIFEST = ".batchneuron/manifest.json"
 _PROGRESS = ".batchneuron/progress"
-_PART = re.compile(r"part-(\d+)-of-(\d+)-([0-9a-f]{8})\.parquet")
+_PART = re.compile(r"part-(\d+)_of_(\d+)-([0-9a-f]{8})\.parquet")
 FINGERPRINT_KEY = "batchneuron.fingerprint"
 _Record = TypeVar("_Record")
 
@@ -142,7 +142,7 @@ class RunFolder:
 
     def list_strays(self, record: RunRecord) -> tuple[str, ...]:
         """Files in `data/` that are not parts of this run."""
-        ours = re.compile(rf"part-\d+-of-{record.shards:05d}-{record.run8}\.parquet")
+        ours = re.compile(rf"part-\d+_of_{record.shards:05d}-{record.run8}\.parquet")
         return tuple(entry.name for entry in self.store.list("data") if not ours.fullmatch(entry.name))
 
     def commit_part(self, record: RunRecord, shard: Shard, part: WrittenPart) -> bool:
@@ -189,7 +189,10 @@ class RunFolder:
         return tuple(told)
 
     def write_manifest(self, record: RunRecord, plan: Plan, done: Mapping[int, PartDone]) -> Manifest:
-        """The manifest of a run whose parts all exist; parts nobody reported are read and hashed."""
+        """The manifest of a run whose parts all exist; parts nobody reported are read and hashed.
+
+        It is created, and racing finishers create the same bytes.
+        """
         sizes = {entry.name: entry.size_bytes for entry in self.store.list("data")}
         parts = []
         for shard in plan.shards:
@@ -201,7 +204,10 @@ class RunFolder:
                 rejected, sha256 = self._inspect(record, shard)
             parts.append(ManifestPart(name, shard.row_lo, shard.row_hi, rejected, sizes[name], sha256))
         manifest = Manifest(record.fingerprint, plan.rows, sum(part.rejected for part in parts), tuple(parts))
-        self.store.create_bytes(_MANIFEST, TypeAdapter(Manifest).dump_json(manifest, indent=2))
+        content = TypeAdapter(Manifest).dump_json(manifest, indent=2)
+        if not self.store.create_bytes(_MANIFEST, content) and self.store.read(_MANIFEST) != content:
+            # A part was lost and made again, so what an earlier finisher wrote is not true any more.
+            self.store.replace_bytes(_MANIFEST, content)
         return manifest
 
     def _inspect(self, record: RunRecord, shard: Shard) -> tuple[int, str]:
@@ -243,7 +249,7 @@ def draft_run(fingerprint: Fingerprint, plan: Plan, spec: Mapping[str, JsonValue
 
 def part_name(record: RunRecord, index: int) -> str:
     """Where a shard's part goes, relative to the run folder."""
-    return f"data/part-{index:05d}-of-{record.shards:05d}-{record.run8}.parquet"
+    return f"data/part-{index:05d}_of_{record.shards:05d}-{record.run8}.parquet"
 
 
 def _plan_name(text: bytes) -> str:

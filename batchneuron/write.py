@@ -45,7 +45,7 @@ def write_part(table: pa.Table, path: Path, metadata: Mapping[str, str], compres
             row_group_size=rows_per_group,
             compression=compression,
             use_dictionary=[leaf.path for leaf in leaves if not leaf.is_vector],
-            column_encoding={leaf.path: "BYTE_STREAM_SPLIT" for leaf in leaves if leaf.is_vector},
+            column_encoding={leaf.path: "BYTE_STREAM_SPLIT" for leaf in leaves if leaf.is_split},
             write_page_index=True,
             write_page_checksum=True,
         )
@@ -72,6 +72,8 @@ class _Leaf:
     path: str
     """`embedding.list.element`"""
     is_vector: bool
+    is_split: bool
+    """Whether its bytes are split into streams; of halves, DuckDB reads no such file."""
 
 
 def _iter_leaves(path: str, kind: pa.DataType, *, in_list: bool = False) -> Iterator[_Leaf]:
@@ -82,4 +84,5 @@ def _iter_leaves(path: str, kind: pa.DataType, *, in_list: bool = False) -> Iter
         for field in kind:
             yield from _iter_leaves(f"{path}.{field.name}", field.type)
     else:
-        yield _Leaf(path, in_list and pa.types.is_floating(kind))
+        is_number = pa.types.is_float32(kind) or pa.types.is_float64(kind) or pa.types.is_float16(kind)
+        yield _Leaf(path, in_list and is_number, in_list and is_number and not pa.types.is_float16(kind))

@@ -118,9 +118,6 @@ def test_datasets_loads_the_run_folder_itself(run, rows, tmp_path, request):
             assert (embedding.feature.dtype, embedding.length) == (number, 16)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="datasets takes part-00000-of-00003 for shards of a split called 'part'"
-)
 def test_datasets_finds_the_rows_in_the_split_where_everyone_looks(run, tmp_path):
     out, _ = run
 
@@ -159,13 +156,10 @@ def test_polars(run, rows, request):
             assert frame.schema["embedding"] == polars.Array(number, 16)
 
 
-def test_duckdb(run, rows, request):
+def test_duckdb(run, rows):
     import duckdb
 
     out, schema = run
-    if "float16" in request.node.name:
-        reason = "DuckDB reads BYTE_STREAM_SPLIT of 4 and 8 bytes only, and halves are written with it"
-        request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
     found = duckdb.sql(f"select * from read_parquet('{out}/data/*.parquet') order by _row")
 
     assert found.columns == schema.names

@@ -138,7 +138,7 @@ def test_a_part_counts_from_the_moment_it_is_there(folder, record):
 
     assert done.created
     assert folder.list_committed(record) == {2}
-    assert part_name(record, 2) == f"data/part-00002-of-00004-{record.run8}.parquet"
+    assert part_name(record, 2) == f"data/part-00002_of_00004-{record.run8}.parquet"
 
 
 def test_the_second_runner_of_a_shard_finds_the_first_one_s_part(folder, record):
@@ -174,9 +174,9 @@ def test_strays_are_all_that_is_not_of_this_run(folder, record):
     commit(folder, record, 0)
     strays = [
         "notes.txt",
-        "part-00003-of-00004-00000000.parquet",
-        f"part-00000-of-00005-{record.run8}.parquet",
-        f"part-00000-of-00004-{record.run8}.parquet.tmp",
+        "part-00003_of_00004-00000000.parquet",
+        f"part-00000_of_00005-{record.run8}.parquet",
+        f"part-00000_of_00004-{record.run8}.parquet.tmp",
     ]
     for name in strays:
         (folder.store.root / "data" / name).write_text("x")
@@ -250,13 +250,20 @@ def test_whoever_finishes_writes_the_same_manifest(tmp_path_factory, known, mist
         assert word not in complete
 
 
-def test_the_manifest_of_a_first_finisher_stays(folder, record):
+def test_two_finishers_write_the_same_and_a_part_made_again_is_listed_anew(folder, record):
     done = {index: commit(folder, record, index) for index in range(4)}
     first = folder.write_manifest(record, PLAN, done)
+    before = folder.store.read(".batchneuron/manifest.json")
 
-    folder.write_manifest(replace(record, fingerprint="0" * 64), PLAN, done)
+    assert folder.write_manifest(record, PLAN, {}) == first
+    assert folder.store.read(".batchneuron/manifest.json") == before
 
-    assert folder.read_manifest() == first
+    path_of(folder, record, 2).unlink()
+    again = commit(folder, record, 2)
+    second = folder.write_manifest(record, PLAN, {**done, 2: again})
+
+    assert folder.read_manifest() == second
+    assert second.parts[2].sha256 == sha256(path_of(folder, record, 2).read_bytes()).hexdigest()
 
 
 def test_a_foreign_parquet_file_never_gets_into_a_manifest(folder, record):

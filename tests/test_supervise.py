@@ -3,7 +3,6 @@
 import os
 import signal
 import time
-from collections import Counter
 from pathlib import Path
 
 import multiprocess
@@ -33,6 +32,7 @@ from batchneuron.supervise import MAX_ATTEMPTS, MAX_FAILED_STARTS, Supervisor, r
 
 SHARDS = tuple(Shard(index, index, ()) for index in range(12))
 CORES = (Core(0), Core(1))
+IN_HAND = supervise._AHEAD * len(CORES)
 
 
 def part_of(index):
@@ -208,11 +208,11 @@ def test_a_shard_that_cannot_be_done_stops_the_job_with_its_error(stage):
     failed = failure_of(SourceChanged, "/rows.parquet: the file is gone")
 
     with pytest.raises(SourceChanged, match=r"(?s)shard 0.*/rows\.parquet") as stopped:
-        stage.run(do=lambda index: ShardFailed(0, failed) if index == 0 else time.sleep(0.05))
+        stage.run(do=lambda index: ShardFailed(0, failed) if index == 0 else None, cores=CORES[:1])
 
     assert stopped.value.exit_code == 65
     assert stage.count("shard-0") == 1
-    assert len(stage.done) <= 4, "no shard is handed out after that"
+    assert len(stage.done) < supervise._AHEAD, "no shard is handed out after that"
 
 
 def test_shards_in_hand_are_finished_before_an_error_is_raised(stage):
@@ -247,7 +247,7 @@ def test_stopping_hands_out_nothing_more_and_is_no_error(stage):
     stage.run(do=lambda _: time.sleep(0.05))
 
     started = [index for index in range(12) if stage.count(f"shard-{index}")]
-    assert 3 <= len(started) <= 6
+    assert 3 <= len(started) <= 3 + IN_HAND < len(SHARDS)
     assert stage.done == started
 
 
@@ -278,7 +278,7 @@ def test_an_error_of_the_listener_stops_the_work_and_is_raised(stage):
     with pytest.raises(TooManyRejected):
         stage.run(do=lambda _: time.sleep(0.02))
 
-    assert len(stage.done) < 6
+    assert len(stage.done) <= IN_HAND
 
 
 def test_an_interrupt_kills_the_workers(stage):
@@ -295,12 +295,11 @@ def test_an_interrupt_kills_the_workers(stage):
     assert time.monotonic() - began < 5
 
 
-def test_a_deadly_minute_in_which_every_worker_dies_now_and_then(stage):
-    """Half of all first attempts end in a death; every shard is done all the same."""
-    stage.run(do=lambda index: die() if index % 2 and stage.count(f"shard-{index}") == 1 else None)
+def test_two_deaths_at_different_shards_are_survived(stage):
+    """A death counts for every shard in the dead worker's hands; two are fewer than three attempts."""
+    stage.run(do=lambda index: die() if index in (2, 8) and stage.count(f"shard-{index}") == 1 else None)
 
     assert stage.done == list(range(12))
-    assert Counter(stage.done).most_common(1)[0][1] == 1
 
 
 def test_an_error_that_is_not_built_from_a_text_becomes_the_nearest_that_is():

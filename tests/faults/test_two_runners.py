@@ -3,8 +3,6 @@
 import json
 from concurrent.futures import ThreadPoolExecutor
 
-import pytest
-
 from tests.faults.harness import read_bits, require_whole
 from tests.faults.processes import LIGHT, Job
 
@@ -54,9 +52,6 @@ def test_another_job_is_refused_and_told_what_differs(tmp_path):
     assert read_bits(job.output) == before
 
 
-@pytest.mark.xfail(
-    strict=True, reason="_finish keeps the old manifest, which has the digest of the lost part"
-)
 def test_a_part_that_got_lost_is_made_again_and_the_manifest_still_tells_the_truth(tmp_path):
     job = Job(tmp_path / "job", (*JOB, "backend.workers=0"), LIGHT)
     assert job.start().wait() == 0

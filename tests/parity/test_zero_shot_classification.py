@@ -11,7 +11,6 @@ from batchneuron.spec.parse import parse_spec
 from batchneuron.tasks import OPTIONS
 from tests import tiny
 from tests.faults.harness import read_rows
-from tests.parity import test_architectures
 from tests.parity.test_architectures import ARCHITECTURES, save_model
 
 ROWS = 14
@@ -22,8 +21,7 @@ CLASSES = ["contradiction", "neutral", "entailment"]
 
 def save_judge(folder, kind, monkeypatch, classes=CLASSES):
     """A tiny model of inference of that architecture, and its tokenizer."""
-    monkeypatch.setattr(test_architectures, "LABELS", classes)
-    return save_model(folder, kind, monkeypatch)
+    return save_model(folder, kind, monkeypatch, labels=list(classes))
 
 
 def run(tmp_path, model, rows, *overrides):

@@ -1,5 +1,5 @@
 # `make demo` and `make test` do their own set-up; everything lives in .venv.
-.PHONY: setup demo test check fix e2e bench clean
+.PHONY: help setup demo test check fix faults e2e bench clean
 .DEFAULT_GOAL := help
 BIN := .venv/bin
 T ?= tests
@@ -16,7 +16,7 @@ demo: setup      ## label 23,517 real rows, and show what came out
 	@$(BIN)/batchneuron report out/quickstart --against category
 
 test: setup      ## the tests; one of them: make test T=tests/test_plan.py
-	$(BIN)/python -m pytest $(T)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(T)
 
 check: setup     ## what CI runs: format, lint, types, tests
 	$(BIN)/ruff format --check .
@@ -28,11 +28,15 @@ fix: setup       ## format, and mend what can be mended safely
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+faults: setup    ## kill it at many moments, and see that nothing is lost
+	$(BIN)/python -m pytest -m faults tests/faults
+
 e2e: setup       ## every spec in jobs/, on this machine
 	$(BIN)/python -m pytest -m e2e tests/e2e
 
 bench: setup     ## figures of benchmarks/
 	$(BIN)/python benchmarks/memory.py
+	$(BIN)/python benchmarks/start.py
 
 clean:           ## remove .venv and outputs
 	rm -rf .venv out

@@ -157,13 +157,15 @@ def _run(spec: JobSpec, *, allow_remote_code: bool) -> Any:
     from batchneuron.run import Watch, run_job
 
     reporter = Reporter(_STDERR)
-    with StopSignals() as signals:
+    with StopSignals(_say) as signals:
         watch = Watch(on_open=reporter.on_open, on_event=reporter.on_event, is_stopped=signals.is_stopped)
         try:
             return run_job(spec, allow_remote_code=allow_remote_code, watch=watch)
         except (Incomplete, KeyboardInterrupt) as error:
             reporter.close()
             _say(f"stopped; what is written stays. Take it up again with:\n  {_command_line()}")
+            if signals.received == signal.SIGTERM:
+                raise Incomplete("terminated", spec.output.path) from error
             if signals.received == signal.SIGINT:
                 raise Interrupted("interrupted", spec.output.path) from error
             raise

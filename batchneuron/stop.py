@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 from types import FrameType, TracebackType
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -11,7 +12,8 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class StopSignals:
     """While it is entered, the first signal is only remembered; the second raises KeyboardInterrupt."""
 
-    def __init__(self) -> None:
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
         self.received: signal.Signals | None = None
         self._before: dict[signal.Signals, signal.Handlers | int | None] = {}
 
@@ -34,3 +36,4 @@ class StopSignals:
         if self.received is not None:
             raise KeyboardInterrupt
         self.received = signal.Signals(number)
+        self._say("finishing the shards in hand; once more to stop at once")

@@ -144,6 +144,7 @@ class Supervisor:
     def _bury(self, dead: _Worker, handout: HandOut) -> None:
         """A worker's pipe is closed: take back its shards, and start another if there is work left."""
         dead.process.join(_GRACE_S)
+        dead.process.kill()  # whoever closed its pipe and lives on holds a core
         self._workers.remove(dead)
         dead.connection.close()
         if dead.is_told_to_end and not dead.shards:
@@ -153,7 +154,10 @@ class Supervisor:
             self._failed_starts[failure.message] += 1
             if not failure.retryable or self._failed_starts[failure.message] >= MAX_FAILED_STARTS:
                 self._stop(failure, "a worker could not start")
-        for shard in dead.shards:
+        # One of them killed it, most likely the oldest; the others must not lose an attempt with it.
+        for shard in dead.shards[1:]:
+            handout.give_back(shard)
+        for shard in dead.shards[:1]:
             self._retry(shard, failure, handout)
         if self._error is None and not self.is_stopped():
             self._start(dead.core)

@@ -90,7 +90,7 @@ def test_the_default_length_is_within_what_the_model_takes(classifier):
         (ValueError, {"top_k": 0}),
         (TypeError, {"compiler_args": {"opt_level": 3}}),
         (TypeError, {"topk": 3}),
-        (TypeError, {"model": object()}),
+        (TypeError, {"model": 3}),
         (ModelError, {"model": "no/such/folder"}),
         (ModelError, {"task": "fill-mask"}),
     ],

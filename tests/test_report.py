@@ -184,7 +184,7 @@ def test_every_rejected_row_is_listed_in_order(run):
     for rejected in found:
         shard = next(shard for shard in shards if shard.row_lo <= rejected.row < shard.row_hi)
         assert rejected == Rejected(rejected.row, "null_input", "'text' is null", rejected.part)
-        assert f"part-{shard.index:05d}-" in rejected.part
+        assert f"part-{shard.index:05d}_" in rejected.part
 
 
 @pytest.mark.parametrize("read", [read_status, read_speed, lambda path: list(iter_rejected(path))])

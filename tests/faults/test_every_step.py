@@ -5,7 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.faults.harness import REPOSITORY
+
+pytestmark = pytest.mark.faults
 
 
 def test_a_death_at_any_step_leaves_nothing_torn_and_the_next_run_completes(tmp_path):

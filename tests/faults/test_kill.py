@@ -18,6 +18,8 @@ import pytest
 from tests.faults.harness import read_bits, require_readable, require_whole
 from tests.faults.processes import LIGHT, REAL, Command, Job
 
+pytestmark = pytest.mark.faults
+
 SEED = 20261122
 SIGKILLED = -9
 MOST_S = 280  # what is killed by then is enough, on a machine that has other things to do

@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 
 from batchneuron.backends.backend import CompileRequest
 from batchneuron.errors import ModelError
-from batchneuron.tasks import find_kind, open_task
+from batchneuron.tasks import find_kind
 from batchneuron.tasks.task import Task, TaskKind
 
 
@@ -44,7 +44,7 @@ def load_program(request: CompileRequest, dtype: str) -> Program:
     Raises:
         ModelError: the folder is not a model of the task's kind, or lacks weights that the head needs.
     """
-    kind, model = find_kind(request.task), request.model
+    kind, model = request.kind or find_kind(request.task), request.model
     loader = getattr(transformers, kind.auto_model)
     with quiet_transformers():
         try:
@@ -59,7 +59,8 @@ def load_program(request: CompileRequest, dtype: str) -> Program:
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             raise ModelError(f"{kind.auto_model} cannot load it: {error}", str(model.folder)) from error
     _require_weights(info, kind.auto_model, model.folder)
-    program = Program(loaded, kind, open_task(request.task, request.options, model))
+    task = kind.open(model, kind.options.model_validate(dict(request.options)))
+    program = Program(loaded, kind, task)
     return program.eval().requires_grad_(requires_grad=False)
 
 

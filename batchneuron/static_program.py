@@ -6,9 +6,7 @@ which is what `NeuronModelFor…` gives. A head can be run behind a plain progra
 
 from __future__ import annotations
 
-import contextlib
-import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -24,7 +22,7 @@ from batchneuron.items import Tensor
 from batchneuron.model import Model
 from batchneuron.saved_model import ARTIFACTS, Export
 from batchneuron.shapes import Ladder, Shape
-from batchneuron.tasks import KINDS, find_kind
+from batchneuron.tasks import find_kind
 from batchneuron.tasks.task import Encoder, Task, TaskKind
 from batchneuron.tokenize import Limit
 
@@ -37,7 +35,6 @@ _LOGITS = ("logits",)
 # Outputs [B, L, …]; all others are [B, …].
 _PER_TOKEN = {"last_hidden_state", "start_logits", "end_logits", "token_embeddings"}
 _TOKEN_LOGITS = {"fill-mask", "token-classification"}
-_registering = threading.RLock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +120,7 @@ def open_plain(export: Export, names: tuple[str, ...] = ()) -> PlainProgram:
         BackendError: this machine cannot run it.
     """
     kind = plain_kind(export.task, names)
-    with _registered(kind):
-        executable, artifact = _open(export, CompileRequest(kind.name, {}, export.model))
+    executable, artifact = _open(export, CompileRequest(kind.name, {}, export.model, kind))
     names = names or _OUTPUTS.get(export.task, _LOGITS)
     per_token = _PER_TOKEN | ({"logits"} if export.task in _TOKEN_LOGITS else set())
     return PlainProgram(executable, artifact, names, frozenset(names) & per_token)
@@ -256,17 +252,6 @@ def _load(backend: Backend, artifact: Artifact, request: CompileRequest) -> Exec
         return backend.load(artifact.folder, artifact.shape, request)
     finally:
         torch.set_num_threads(threads)
-
-
-@contextlib.contextmanager
-def _registered(kind: TaskKind) -> Iterator[None]:
-    """Let a backend find a kind by name while it compiles and loads; it is no task that a spec could name."""
-    with _registering:
-        KINDS[kind.name] = kind
-        try:
-            yield
-        finally:
-            del KINDS[kind.name]
 
 
 def _cast(inputs: Mapping[str, Any], model: Any) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from pydantic import JsonValue
 from batchneuron.items import Tensor
 from batchneuron.model import Model
 from batchneuron.shapes import Shape
+from batchneuron.tasks.task import TaskKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,8 @@ class CompileRequest:
     task: str
     options: Mapping[str, JsonValue]
     model: Model
+    kind: TaskKind | None = None
+    """For a program that no spec can name: a model without a task's head; None: the task of that name."""
 
 
 class Executable(Protocol):

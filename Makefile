@@ -37,6 +37,7 @@ e2e: setup       ## every spec in jobs/, on this machine
 bench: setup     ## figures of benchmarks/
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/start.py
+	$(BIN)/python benchmarks/decode.py
 
 clean:           ## remove .venv and outputs
 	rm -rf .venv out

@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from batchneuron.cli import cli, main
+from batchneuron.sources import location
 
 
 @pytest.fixture
@@ -148,6 +149,19 @@ def test_what_is_wrong_is_told_without_a_traceback(call, job, override, code, to
 
     assert (ended, out) == (code, "")
     assert told in err
+    assert "Traceback" not in err
+
+
+def test_a_bucket_that_cannot_be_reached_is_told_without_a_traceback(call, job, monkeypatch):
+    def refuse(_bucket):
+        raise OSError("AWS Error NETWORK_CONNECTION during HeadBucket operation")
+
+    monkeypatch.setattr(location, "_bucket_filesystem", refuse)  # the real one tries for a minute
+
+    code, _, err = call("plan", job, "--set", "input.path=s3://nobody/rows.parquet")
+
+    assert code == 65
+    assert "s3://nobody/rows.parquet: bucket 'nobody' cannot be opened" in err
     assert "Traceback" not in err
 
 

@@ -38,11 +38,20 @@ def absolute_uri(path: str) -> str:
 
 
 def filesystem_of(uri: str) -> tuple[Any, str]:
-    """The file system that holds `uri`, and the path of `uri` in it."""
+    """The file system that holds `uri`, and the path of `uri` in it.
+
+    Raises:
+        SourceNotFound: the bucket cannot be reached, or there is none of that name.
+    """
     if not uri.startswith(S3):
         return fs.LocalFileSystem(), uri
     path = uri.removeprefix(S3)
-    return _bucket_filesystem(path.split("/")[0]), path
+    bucket = path.split("/")[0]
+    try:
+        return _bucket_filesystem(bucket), path
+    except (pa.ArrowException, OSError) as error:
+        hint = "check the bucket's name, the region, the credentials and the network"
+        raise SourceNotFound(f"bucket '{bucket}' cannot be opened: {first_line(error)}", uri, hint) from error
 
 
 @lru_cache(maxsize=32)

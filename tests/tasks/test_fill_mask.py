@@ -20,9 +20,8 @@ from batchneuron.tokenize import Limit
 from tests.parity.test_architectures import ARCHITECTURES, PAD_IS_ONE
 from tests.tiny import SPECIALS, WORDS, save_tokenizer
 
-MASK = SPECIALS.index("[MASK]")
 ALPHA, BETA, GAMMA, DELTA = range(len(SPECIALS), len(SPECIALS) + 4)
-CLS, SEP = SPECIALS.index("[CLS]"), SPECIALS.index("[SEP]")
+MASK, CLS, SEP = (SPECIALS.index(name) for name in ("[MASK]", "[CLS]", "[SEP]"))
 
 
 @pytest.fixture

@@ -13,8 +13,14 @@
     ├── ModelError              the model cannot be had, or is refused           exit 78
     │   └── ModelForbidden      gated or private, and no valid token             exit 77
     ├── BackendError            the machine cannot run what was asked            exit 78
+    │   ├── CompileError        the compiler failed; its log is told
+    │   ├── ArtifactMismatch    an artifact is not for this driver or chip
+    │   ├── DeviceMemoryFull    the program does not fit the device
+    │   ├── ParityError         the program disagrees with the reference
     │   └── ProgramError        the program gave tensors of a wrong shape        exit 70
     ├── WorkerFailed            what a worker reported, or how it died           exit 75
+    │   ├── DeviceFault         a call failed; a fresh worker may do it
+    │   └── CoreLost            the core is broken: use another
     ├── Incomplete              some shards are missing: run it again            exit 75
     └── Interrupted             Ctrl-C or SIGTERM, drained                       exit 130
 
@@ -34,6 +40,7 @@ class BatchNeuronError(Exception):
 
     exit_code: ClassVar[int] = 70
     retryable: ClassVar[bool] = False
+    retires_core: ClassVar[bool] = False
 
     def __init__(self, what: str, where: str = "", hint: str = "") -> None:
         super().__init__(what, where, hint)
@@ -135,6 +142,22 @@ class BackendError(BatchNeuronError):
     exit_code = 78
 
 
+class CompileError(BackendError):
+    """The compiler failed, or was killed; the message ends with the last lines of its log."""
+
+
+class ArtifactMismatch(BackendError):
+    """An artifact was compiled for another runtime, driver or chip."""
+
+
+class DeviceMemoryFull(BackendError):
+    """The program, or a batch of it, does not fit the device's or the host's memory."""
+
+
+class ParityError(BackendError):
+    """The compiled program disagrees with the reference by more than its precision allows."""
+
+
 class ProgramError(BackendError):
     """A program was fed, or gave back, tensors of another shape or type than it was compiled for."""
 
@@ -146,6 +169,16 @@ class WorkerFailed(BatchNeuronError):
 
     exit_code = 75
     retryable = True
+
+
+class DeviceFault(WorkerFailed):
+    """The device failed or timed out in one call; a fresh worker on the same core may succeed."""
+
+
+class CoreLost(WorkerFailed):
+    """The core's hardware is broken: its worker is not started again, others take its shards."""
+
+    retires_core = True
 
 
 class Incomplete(BatchNeuronError):

@@ -55,6 +55,8 @@ class Failure:
     exit_code: int
     retryable: bool
     traceback: str
+    retires_core: bool = False
+    """The worker's core must not be used again in this run."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -124,7 +124,7 @@ def _choose_edges(lengths: NDArray[np.int32], limit: int) -> list[int]:
 def _candidate_edges(lengths: NDArray[np.int32], limit: int) -> NDArray[np.int64]:
     """Lengths worth a shape: a fine grid for short texts, multiples of 8 beyond, and the limit."""
     step = 2 if np.percentile(lengths, 95) <= 64 else 8
-    top = min(limit, int(lengths.max()) + step)
+    top = min(limit, max(int(lengths.max()), 1) + step)
     grid = np.arange(step, top, step, dtype=np.int64)
     return np.append(grid[grid >= int(lengths.min())], limit)
 

@@ -105,6 +105,7 @@ def describe_failure(error: Exception) -> Failure:
         exit_code=error.exit_code if isinstance(error, BatchNeuronError) else BatchNeuronError.exit_code,
         retryable=error.retryable if isinstance(error, BatchNeuronError) else True,
         traceback="".join(traceback.format_exception(error)),
+        retires_core=isinstance(error, BatchNeuronError) and error.retires_core,
     )
 
 

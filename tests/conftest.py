@@ -19,8 +19,10 @@ from batchneuron.tasks import OPTIONS
 from tests.tiny import save_bert, write_rows
 
 # A shared machine may stand still for a second; that is no failure.
-settings.register_profile("patient", deadline=None)
-settings.load_profile("patient")
+# The same examples on every machine; `HYPOTHESIS_PROFILE=explore make test` looks for new ones.
+settings.register_profile("repeat", deadline=None, derandomize=True)
+settings.register_profile("explore", deadline=None, max_examples=1000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeat"))
 
 
 @pytest.fixture(autouse=True)

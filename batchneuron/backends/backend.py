@@ -31,6 +31,16 @@ class Core:
 
 
 @dataclass(frozen=True, slots=True)
+class CompileNeeds:
+    """What a process needs that compiles one shape."""
+
+    memory_bytes: int
+    """At its peak, the compiler's own processes included."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Set before its first import of a framework."""
+
+
+@dataclass(frozen=True, slots=True)
 class BackendFacts:
     """What a backend adds to the fingerprint, and how it likes to be fed."""
 
@@ -44,6 +54,8 @@ class BackendFacts:
     """Slots of a batch that it runs best."""
     compiles_per_shape: bool
     """False: one artifact serves every shape."""
+    is_reference: bool = False
+    """True: what others are compared with, so that there is nothing to compare it with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,16 +96,24 @@ class Backend(Protocol):
         """What it is, on this machine."""
 
     def list_cores(self) -> tuple[Core, ...]:
-        """The cores of this machine that this process may use."""
+        """The cores of this machine that this process may use.
+
+        Raises:
+            BackendError: there is none; says what to install, or where to run it instead.
+        """
 
     def memory_per_worker_bytes(self, model: Model) -> int:
         """Host memory that one worker will need, roughly."""
+
+    def compile_needs(self, model: Model) -> CompileNeeds | None:
+        """What compiling one shape takes; None: nothing worth a process of its own."""
 
     def compile(self, request: CompileRequest, shape: Shape, folder: Path) -> None:
         """Write the artifact of one shape into an empty folder.
 
         Raises:
-            BackendError: the compiler failed or is missing.
+            CompileError: the compiler failed; the message has the end of its log.
+            BackendError: it is missing, or does not fit this machine.
         """
 
     def load(self, folder: Path, shape: Shape, request: CompileRequest) -> Executable:

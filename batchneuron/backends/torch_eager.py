@@ -78,6 +78,7 @@ class TorchBackend:
             compiler_args=dict(self.backend_spec.compiler_args),
             batch_slots=_BATCH_SLOTS,
             compiles_per_shape=False,
+            is_reference=self._precision == "float32",
         )
 
     @property
@@ -93,6 +94,9 @@ class TorchBackend:
         """The interpreter, and the weights with room for activations."""
         weights = sum(path.stat().st_size for path in model.folder.glob("*.safetensors"))
         return _INTERPRETER_BYTES + 2 * weights
+
+    def compile_needs(self, model: Model) -> None:
+        """Nothing: eager mode does not compile."""
 
     def compile(self, request: CompileRequest, shape: Shape, folder: Path) -> None:
         """Write the recipe; eager mode has nothing to compile, and the weights stay where they are."""

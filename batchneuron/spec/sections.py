@@ -101,6 +101,23 @@ class BackendSpec(Section):
     compiler_args: dict[str, str | int | float | bool] = Field(
         default_factory=dict, description="Passed to the backend's compiler: optlevel, auto_cast."
     )
+    target: Literal["auto", "inf2", "trn1", "trn1n", "trn2", "trn3"] = Field(
+        "auto", description="Chip to compile for; auto: this machine's. Needed where there is none."
+    )
+    logical_core_size: Literal["auto", 1, 2] = Field(
+        "auto", description="Physical NeuronCores in a logical one, Trn2 and Trn3; auto: as the host is set."
+    )
+    artifacts: str | None = Field(
+        None,
+        description="Where compiled programs are shared: a folder, or an s3:// URI beside the local cache.",
+    )
+    parity_rows: Annotated[int, Field(ge=0)] = Field(
+        64,
+        description="Rows of the input that a new artifact is held against the reference with; 0: none.",
+    )
+    parity_tolerance: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        None, description="Allowed share of differing labels; default: by precision, with its other limits."
+    )
 
 
 class OutputSpec(Section):

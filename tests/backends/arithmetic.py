@@ -85,6 +85,7 @@ class ArithmeticBackend:
             compiler_args=self.compiler_args,
             batch_slots=64,
             compiles_per_shape=self.compiles_per_shape,
+            is_reference=True,
         )
 
     def list_cores(self) -> tuple[Core, ...]:
@@ -92,6 +93,9 @@ class ArithmeticBackend:
 
     def memory_per_worker_bytes(self, model: Model) -> int:
         return 1
+
+    def compile_needs(self, model: Model) -> None:
+        return None
 
     def compile(self, request: CompileRequest, shape: Shape, folder: Path) -> None:
         self.compiled.append(shape)

@@ -1,0 +1,75 @@
+"""The command line: results on stdout, everything else on stderr, one exit code per kind of end."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib import metadata
+
+import click
+
+from batchneuron import __version__
+from batchneuron.cli import folder, job
+from batchneuron.cli.arguments import say
+from batchneuron.errors import BatchNeuronError, Interrupted
+
+_COMMANDS = (job.validate, job.plan, job.run, folder.status, folder.errors, folder.report, job.schema)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point: run a command and end with its exit code."""
+    try:
+        code = cli.main(args=arguments, standalone_mode=False, prog_name="batchneuron")
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except BatchNeuronError as error:
+        say(str(error))
+        code = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        code = Interrupted.exit_code
+    except BrokenPipeError:
+        sys.stderr.close()
+        code = 0
+    except Exception:  # noqa: BLE001  # the cli's main: what nobody foresaw is a bug, and says so
+        say(traceback.format_exc())
+        say("this is a bug of batchneuron: please report it with the lines above")
+        code = BatchNeuronError.exit_code
+    sys.exit(code or 0)
+
+
+def _show_version(context: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
+    if not wanted or context.resilient_parsing:
+        return
+    click.echo(f"batchneuron {__version__}")
+    for name in ("torch", "transformers", "datasets", "pyarrow", "torch-neuronx", "neuronx-cc"):
+        click.echo(f"{name} {_find_version(name)}")
+    context.exit()
+
+
+def _find_version(name: str) -> str:
+    """The installed version; the public index's `torch-neuronx` and `neuronx-cc` 1.0 are empty stubs."""
+    try:
+        version = metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+    is_stub = "neuronx" in name and version.startswith("1.0")
+    return f"{version} (a stub; the SDK is at pip.repos.neuron.amazonaws.com)" if is_stub else version
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "BATCHNEURON"})
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_version,
+    help="Show versions and exit.",
+)
+def cli() -> None:
+    """Offline batch inference on AWS Inferentia, Trainium and any CPU: a YAML spec in, Parquet out."""
+
+
+for _command in _COMMANDS:
+    cli.add_command(_command)

@@ -1,5 +1,5 @@
 # `make demo` and `make test` do their own set-up; everything lives in .venv.
-.PHONY: help setup demo test check fix faults e2e bench clean
+.PHONY: help setup demo test check fix faults e2e lowering bench clean
 .DEFAULT_GOAL := help
 BIN := .venv/bin
 T ?= tests
@@ -33,6 +33,9 @@ faults: setup    ## kill it at many moments, and see that nothing is lost
 
 e2e: setup       ## every spec in jobs/, on this machine
 	$(BIN)/python -m pytest -m e2e tests/e2e
+
+lowering: setup  ## every program through both Neuron front ends, without a device
+	@scripts/lowering.sh
 
 bench: setup     ## figures of benchmarks/
 	$(BIN)/python benchmarks/memory.py

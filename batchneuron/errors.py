@@ -10,6 +10,8 @@
     │   └── TooManyRejected     the error budget is spent
     ├── OutputConflict          the run folder belongs to another run            exit 73
     ├── OutputUnwritable        disk full, read-only, no permission              exit 75
+    │   ├── OutputForbidden     no credentials for the bucket, or refused ones   exit 77
+    │   └── OutputUnfit         no such bucket; it cannot create exclusively     exit 78
     ├── ModelError              the model cannot be had, or is refused           exit 78
     │   └── ModelForbidden      gated or private, and no valid token             exit 77
     ├── BackendError            the machine cannot run what was asked            exit 78
@@ -122,6 +124,18 @@ class OutputUnwritable(BatchNeuronError):
     """The run folder cannot be written: full, read-only or forbidden."""
 
     exit_code = 75
+
+
+class OutputForbidden(OutputUnwritable):
+    """The store refuses these credentials, or there are none."""
+
+    exit_code = 77
+
+
+class OutputUnfit(OutputUnwritable):
+    """The store is not there, or can never hold a run folder."""
+
+    exit_code = 78
 
 
 class ModelError(BatchNeuronError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +40,24 @@ class PartDone:
 class StageSeconds:
     """Where a shard's time went; stages overlap, so they add up to more than the clock."""
 
-    encode_s: float
-    execute_s: float
-    finish_s: float
+    read_s: float = 0.0
+    encode_s: float = 0.0
+    pad_s: float = 0.0
+    device_s: float = 0.0
+    decode_s: float = 0.0
+    write_s: float = 0.0
+    """Committing included."""
+
+    @property
+    def total_s(self) -> float:
+        """All stages, one after the other."""
+        total: float = sum(astuple(self))
+        return total
+
+    def __add__(self, other: StageSeconds) -> StageSeconds:
+        """Both together, stage by stage."""
+        pairs = zip(astuple(self), astuple(other), strict=True)
+        return StageSeconds(*(mine + theirs for mine, theirs in pairs))
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,4 +89,22 @@ class WorkerBroken:
     failure: Failure
 
 
-Event = WorkerReady | BatchDone | PartDone | ShardFailed | WorkerBroken
+@dataclass(frozen=True, slots=True)
+class CoreRetired:
+    """A core gets no more work in this run; told by the supervisor, not by a worker."""
+
+    core: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class OthersSeen:
+    """What other runners of the same run do of the work that was left for this one."""
+
+    rows_done: int = 0
+    """Rows of the parts that they have made."""
+    awaited: int = 0
+    """Shards in their hands that this runner waits for, having nothing else to do."""
+
+
+Event = WorkerReady | BatchDone | PartDone | ShardFailed | WorkerBroken | CoreRetired | OthersSeen

@@ -1,13 +1,14 @@
 """Execute: items through the device, in full batches of static shapes, longest first.
 
-Longest first, so that memory peaks at the start and not at hour five. A partial batch is filled with
-copies of one of its own items: zeros would be a mask without a single token, which mean pooling
-divides by.
+A partial batch is filled with copies of one of its own items: zeros would be a mask without a single
+token, which mean pooling divides by.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from batchneuron.backends.backend import Executable
 from batchneuron.errors import ProgramError
+from batchneuron.gather import Batch, gather
 from batchneuron.items import Items, OutputBatch, Outputs, Ragged, Tensor
 from batchneuron.shapes import Ladder, Shape
 
@@ -24,10 +26,18 @@ class Executed:
     """What came back from the device for N items, and what it cost."""
 
     outputs: Outputs
-    finite: NDArray[np.bool_]
-    """Items without NaN or infinity in any output: [N]"""
     slots: int
     """Token places that were computed, padding and fillers included."""
+    device_s: float = 0.0
+    """Spent in the executables; what the stage takes beyond it, the device waited."""
+
+    @property
+    def finite(self) -> NDArray[np.bool_]:
+        """Items without NaN or infinity in any output: [N]. Looked for when it is asked for."""
+        finite = np.ones(self.outputs.items, dtype=np.bool_)
+        for batch in self.outputs.batches:
+            finite[batch.picks] = _find_finite(batch.tensors, len(batch.picks))
+        return finite
 
 
 def execute(
@@ -36,6 +46,8 @@ def execute(
     executables: Sequence[Executable],
     vocabulary: int | None,
     on_batch: Callable[[int], None],
+    *,
+    spills: bool = False,
 ) -> Executed:
     """Outputs of all items.
 
@@ -46,42 +58,45 @@ def execute(
         vocabulary: token ids must be below it; None where the program has none. A device reads out
             of bounds where a CPU would raise, so the host checks.
         on_batch: told the number of tokens of each finished batch.
+        spills: whether an item has the same bits in any shape that holds it.
 
     Raises:
         ProgramError: a token is outside the vocabulary, or an output is of a wrong shape.
     """
-    _check_vocabulary(items, vocabulary)
-    batches: list[OutputBatch] = []
-    finite = np.ones(len(items), dtype=np.bool_)
-    slots = 0
-    for index, picks in _iter_batches(items, ladder):
-        executable = executables[index]
-        tensors = _run_batch(items, picks, executable)
-        batches.append(OutputBatch(picks, tensors))
-        finite[picks] = _find_finite(tensors, len(picks))
+    if isinstance(ids := items.tensors.get("input_ids"), Ragged):
+        require_vocabulary(ids.values, vocabulary)
+    done: list[OutputBatch] = []
+    slots, device_s = 0, 0.0
+    for batch, inputs in _iter_inputs(items, gather(items.lengths, ladder, spills=spills), executables):
+        executable = executables[batch.index]
+        started = time.perf_counter()
+        outputs = executable(*inputs)
+        device_s += time.perf_counter() - started
+        _check_outputs(outputs, executable.shape)
+        done.append(OutputBatch(batch.picks, tuple(output[: len(batch.picks)] for output in outputs)))
         slots += executable.shape.slots
-        on_batch(int(items.lengths[picks].sum()))
-    return Executed(Outputs(len(items), tuple(batches)), finite, slots)
+        on_batch(int(items.lengths[batch.picks].sum()))
+    return Executed(Outputs(len(items), tuple(done)), slots, device_s)
 
 
-def _iter_batches(items: Items, ladder: Ladder) -> Iterator[tuple[int, NDArray[np.intp]]]:
-    """Shape index and items of each batch: longest shape first, items in order."""
-    chosen = ladder.choose(items.lengths)
-    for index in reversed(range(len(ladder.shapes))):
-        members = np.flatnonzero(chosen == index)
-        batch_size = ladder.shapes[index].batch_size
-        for start in range(0, len(members), batch_size):
-            yield index, members[start : start + batch_size]
+def _iter_inputs(
+    items: Items, batches: Sequence[Batch], executables: Sequence[Executable]
+) -> Iterator[tuple[Batch, list[Tensor]]]:
+    """Each batch with its inputs, which are made while the device is busy with the batch before."""
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="pad") as thread:
+        ahead = (thread.submit(_make_inputs, items, batch, executables[batch.index]) for batch in batches)
+        coming = next(ahead, None)
+        for batch in batches:
+            assert coming is not None
+            inputs = coming.result()
+            coming = next(ahead, None)
+            yield batch, inputs
 
 
-def _run_batch(items: Items, picks: NDArray[np.intp], executable: Executable) -> tuple[Tensor, ...]:
+def _make_inputs(items: Items, batch: Batch, executable: Executable) -> list[Tensor]:
     shape = executable.shape
-    filled = np.concatenate([picks, np.repeat(picks[:1], shape.batch_size - len(picks))])
-    outputs = executable(
-        *(items.make_input(name, filled, shape.sequence_length) for name in executable.input_names)
-    )
-    _check_outputs(outputs, shape)
-    return tuple(output[: len(picks)] for output in outputs)
+    filled = np.concatenate([batch.picks, np.repeat(batch.picks[:1], shape.batch_size - len(batch.picks))])
+    return [items.make_input(name, filled, shape.sequence_length) for name in executable.input_names]
 
 
 def _check_outputs(outputs: Sequence[Tensor], shape: Shape) -> None:
@@ -92,14 +107,20 @@ def _check_outputs(outputs: Sequence[Tensor], shape: Shape) -> None:
             )
 
 
-def _check_vocabulary(items: Items, vocabulary: int | None) -> None:
-    ids = items.tensors.get("input_ids")
-    if vocabulary is None or not isinstance(ids, Ragged) or not ids.values.size:
+def require_vocabulary(ids: Tensor, vocabulary: int | None) -> None:
+    """Hold token ids against the number of tokens that a model knows; None: not known.
+
+    Here and not at each backend, because a device reads out of bounds where a CPU would raise.
+
+    Raises:
+        ProgramError: one is outside.
+    """
+    if vocabulary is None or not ids.size:
         return
-    highest = int(ids.values.max())
-    if highest >= vocabulary:
+    lowest, highest = int(ids.min()), int(ids.max())
+    if lowest < 0 or highest >= vocabulary:
         raise ProgramError(
-            f"token {highest} is outside the model's vocabulary of {vocabulary}",
+            f"token {lowest if lowest < 0 else highest} is outside the model's vocabulary of {vocabulary}",
             "model.id",
             "the tokenizer and the weights do not belong together",
         )

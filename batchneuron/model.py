@@ -70,6 +70,11 @@ class Model:
         return size
 
     @property
+    def weights_bytes(self) -> int:
+        """Size of the weights' files."""
+        return sum(path.stat().st_size for path in self.folder.glob(_WEIGHTS))
+
+    @property
     def max_positions(self) -> int | None:
         """Tokens the position embeddings reach; None where the architecture has no such limit."""
         positions = self.config.get("max_position_embeddings")

@@ -25,6 +25,7 @@ from batchneuron.encode import encode
 from batchneuron.errors import DataError, SpecError
 from batchneuron.execute import execute
 from batchneuron.modeling import NeuronModel, class_of
+from batchneuron.optimum_folder import find_program
 from batchneuron.plan import Shard
 from batchneuron.present import CONVENTIONS, Row, Settings, read_settings
 from batchneuron.saved_model import (
@@ -182,8 +183,8 @@ class Pipeline:
 
     def _open_program(self, settings: Settings, task: Task) -> Executable:
         """The program for these options; behind a model that the caller opened, a head on the host."""
-        if self._model is not None:
-            return HostHead(self._model.program, self._kind, task)
+        if self._model is not None or find_program(self.export.model):
+            return HostHead(self.model.program, self._kind, task)
         # Options that matter on the host alone are left at their defaults, so that programs are shared.
         compiled = {name: settings.options[name] for name in self._convention.program_options}
         options = self._kind.options().model_copy(update=compiled).model_dump(mode="json")

@@ -11,12 +11,15 @@ from dataclasses import dataclass, replace
 
 from pydantic import TypeAdapter
 
+from batchneuron.forecast import Forecast
 from batchneuron.shapes import Ladder
 from batchneuron.sources.source import Block, FileId, Inventory, Slice
 
 MIN_SHARD_ROWS = 4_096  # enough rows to fill the batches of eight shapes
 MAX_SHARD_ROWS = 16_384  # what a killed worker redoes at most
 MAX_SHARDS = 100_000
+_PREDICTED_ROW_BYTES = 4_096
+_PART_BYTES = 256 << 20
 MAX_SHARD_BYTES = 64 << 20  # a shard is held in memory, three at a time in a worker
 
 
@@ -52,8 +55,8 @@ class Plan:
     ladder: Ladder
     tokens_per_row: float
     """Mean over the sample; 0 when nothing was sampled."""
-    padding_share: float
-    """Predicted from the sample, 0 to 1."""
+    forecast: Forecast
+    """Padding, as the sample predicts it."""
     calibration: Calibration | None = None
     """For tasks that quantise."""
 
@@ -72,6 +75,17 @@ def size_shards(inventory: Inventory, wished: int | None) -> int:
     by_bytes = max(1, int(MAX_SHARD_BYTES / max(1.0, total_bytes / rows)))
     by_rows = min(MAX_SHARD_ROWS, max(MIN_SHARD_ROWS, rows // 256))
     return max(min(by_rows, by_bytes), -(-rows // MAX_SHARDS))
+
+
+def expect_part_bytes(inventory: Inventory, shard_rows: int) -> int:
+    """About how large a part will be: its rows as they are read, and 4 KiB each for what is predicted.
+
+    4 KiB is a vector of 1,024 floats. Compression is not counted on, which makes most parts far smaller;
+    nor is more than 256 MiB, which is what a part should not exceed.
+    """
+    total_bytes = sum(block.size_bytes for file in inventory.files for block in file.blocks)
+    rows = min(shard_rows, inventory.rows)
+    return min(_PART_BYTES, rows * (_PREDICTED_ROW_BYTES + total_bytes // max(1, inventory.rows)))
 
 
 def cut_shards(inventory: Inventory, shard_rows: int, limit: int | None = None) -> tuple[Shard, ...]:

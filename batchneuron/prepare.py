@@ -11,20 +11,21 @@ from dataclasses import dataclass, replace
 from importlib.metadata import version
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import JsonValue
 
 from batchneuron.artifacts import default_cache, list_artifacts
 from batchneuron.backends import open_backend
 from batchneuron.backends.backend import Backend, CompileRequest
 from batchneuron.columns import Columns, bind_columns
+from batchneuron.cost import estimate_cost
 from batchneuron.encode import encode
 from batchneuron.errors import Problem, SpecError
 from batchneuron.fingerprint import PROTOCOL, Fingerprint, digest_json
+from batchneuron.forecast import forecast
+from batchneuron.ladder import MAX_SHAPES, LadderRequest, Sample, plan_ladder
 from batchneuron.model import resolve_model
 from batchneuron.plan import MAX_SHARDS, Plan, Shard, cut_shards, head_slices, sample_shards, size_shards
-from batchneuron.run_folder import RunRecord
-from batchneuron.shapes import LadderRequest, plan_ladder
+from batchneuron.run_record import RunRecord
 from batchneuron.sources import open_source
 from batchneuron.sources.source import Inventory, Source
 from batchneuron.spec.sections import JobSpec
@@ -73,6 +74,15 @@ def prepare(spec: JobSpec, *, allow_remote_code: bool = False) -> Prepared:
     return Prepared(spec, request, task, backend, source, inventory, columns, fingerprint)
 
 
+def fix_precision(prepared: Prepared, precision: str) -> Prepared:
+    """The same job with a precision chosen for it; `backend.precision: auto` leaves the choice to a run."""
+    chosen = prepared.spec.backend.model_copy(update={"precision": precision})
+    spec = prepared.spec.model_copy(update={"backend": chosen})
+    backend = open_backend(spec)
+    fingerprint = Fingerprint(_name_fields(spec, prepared.request, backend, prepared.inventory))
+    return replace(prepared, spec=spec, backend=backend, fingerprint=fingerprint)
+
+
 def make_plan(prepared: Prepared) -> Plan:
     """The plan of a new run; reads a sample of the rows.
 
@@ -80,15 +90,14 @@ def make_plan(prepared: Prepared) -> Plan:
         SpecError: a shape is longer than the model allows.
     """
     spec, inventory = prepared.spec, prepared.inventory
-    shards = cut_shards(inventory, _shard_rows(prepared), spec.input.limit)
+    shards = cut_shards(inventory, choose_shard_rows(prepared), spec.input.limit)
     encoder = prepared.task.open_encoder()
-    request = _request_ladder(spec, encoder.model_limit_tokens, prepared.backend.facts.batch_slots)
+    request = _request_ladder(prepared, encoder.model_limit_tokens)
     limit = Limit(request.limit_tokens, spec.shapes.overflow)
-    lengths = _sample_lengths(prepared, shards, encoder, limit)
-    ladder = plan_ladder(lengths, request)
-    sampled = lengths[lengths <= ladder.max_length]
-    tokens_per_row = float(lengths.mean()) if lengths.size else 0.0
-    return Plan(shards, ladder, tokens_per_row, ladder.padding_share(sampled))
+    sample = _sample_items(prepared, shards, encoder, limit)
+    ladder = plan_ladder(sample, request)
+    tokens_per_row = float(sample.lengths.mean()) if sample.lengths.size else 0.0
+    return Plan(shards, ladder, tokens_per_row, forecast(ladder, sample, request))
 
 
 def make_order(prepared: Prepared, plan: Plan, record: RunRecord) -> WorkOrder:
@@ -108,7 +117,8 @@ def make_order(prepared: Prepared, plan: Plan, record: RunRecord) -> WorkOrder:
     )
 
 
-def _shard_rows(prepared: Prepared) -> int:
+def choose_shard_rows(prepared: Prepared) -> int:
+    """Rows per shard: what the spec says, or by the input and the task."""
     wished = prepared.spec.output.shard_rows
     if wished != "auto":
         return size_shards(prepared.inventory, wished)
@@ -117,8 +127,8 @@ def _shard_rows(prepared: Prepared) -> int:
     return min(rows, max(most, -(-prepared.inventory.rows // MAX_SHARDS)))
 
 
-def _request_ladder(spec: JobSpec, model_limit: int, batch_slots: int) -> LadderRequest:
-    shapes = spec.shapes
+def _request_ladder(prepared: Prepared, model_limit: int) -> LadderRequest:
+    shapes, facts, model = prepared.spec.shapes, prepared.backend.facts, prepared.request.model
     lengths: tuple[int, ...] | None = None
     if shapes.sequence_length != "auto":
         wished = shapes.sequence_length
@@ -140,25 +150,29 @@ def _request_ladder(spec: JobSpec, model_limit: int, batch_slots: int) -> Ladder
         ),
         sequence_lengths=lengths,
         batch_size=None if shapes.batch_size == "auto" else shapes.batch_size,
-        batch_slots=batch_slots,
+        batch_slots=facts.batch_slots,
+        max_shapes=facts.cost.count_shapes(model.weights_bytes, MAX_SHAPES),
+        cost=estimate_cost(facts.cost, model.config),
     )
 
 
-def _sample_lengths(
-    prepared: Prepared, shards: tuple[Shard, ...], encoder: Encoder, limit: Limit
-) -> NDArray[np.int32]:
-    """Tokens of the items of some rows from all over the input: int32 [N]."""
+def _sample_items(prepared: Prepared, shards: tuple[Shard, ...], encoder: Encoder, limit: Limit) -> Sample:
+    """Tokens of the items of some rows from all over the input."""
     reader = prepared.source.open_reader(prepared.columns.needed(prepared.inventory.schema))
     lengths = [np.zeros(0, dtype=np.int32)]
     # Where items have one length there is nothing to learn, and images take long to decode.
     rows = 1 if encoder.model_limit_tokens == 1 else _SAMPLED_ROWS_PER_SHARD
+    sampled_rows = 0
     for shard in sample_shards(shards, _SAMPLED_SHARDS):
         head = replace(shard, slices=head_slices(shard, rows))
         if head.rows:
             encoded = encode(head, reader.read(head.slices), prepared.columns, encoder, limit)
             lengths.append(encoded.items.lengths)
+            sampled_rows += head.rows
     reader.close()
-    return np.concatenate(lengths)
+    found = np.concatenate(lengths)
+    items = len(found) * shards[-1].row_hi / max(1, sampled_rows)
+    return Sample(found, items / len(shards), len(shards))
 
 
 def _name_fields(

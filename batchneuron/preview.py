@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from batchneuron.agreement import Parity
 from batchneuron.artifacts import default_cache, list_artifacts, list_missing
 from batchneuron.engines import count_workers
+from batchneuron.forecast import Forecast
+from batchneuron.open_run import find_begun
+from batchneuron.parity import read_parity
 from batchneuron.prepare import make_plan, prepare
 from batchneuron.run_folder import RunFolder
 from batchneuron.spec.sections import JobSpec
@@ -27,8 +31,10 @@ class Preview:
     shards_done: int
     shapes: tuple[str, ...]
     tokens_per_row: float
-    padding_share: float
+    forecast: Forecast
     to_compile: int
+    parity: Parity | None
+    """How the programs agree with the reference; None: they have not been held against it."""
     workers: int
     renamed: dict[str, str]
     """Carried columns under another name than in the input: output name ← column."""
@@ -37,11 +43,9 @@ class Preview:
 
 def preview_run(spec: JobSpec, *, allow_remote_code: bool = False) -> Preview:
     """What `run` would do now; raises what `run` would raise before its first row."""
-    prepared = prepare(spec, allow_remote_code=allow_remote_code)
     folder = RunFolder(open_store(spec.output.path))
-    record = folder.read_run()
-    resumes = record is not None and record.fields == prepared.fingerprint.fields
-    plan = folder.read_plan(record) if resumes and record is not None else make_plan(prepared)
+    prepared, record = find_begun(prepare(spec, allow_remote_code=allow_remote_code), folder)
+    plan = make_plan(prepared) if record is None else folder.read_plan(record)
     artifacts = list_artifacts(prepared.backend, prepared.request, plan.ladder, default_cache())
     facts, model = prepared.backend.facts, prepared.request.model
     wished = spec.backend.workers
@@ -54,11 +58,12 @@ def preview_run(spec: JobSpec, *, allow_remote_code: bool = False) -> Preview:
         rows=plan.rows,
         files=len(prepared.inventory.files),
         shards=len(plan.shards),
-        shards_done=len(folder.list_committed(record)) if resumes and record is not None else 0,
+        shards_done=0 if record is None else len(folder.list_committed(record)),
         shapes=tuple(str(shape) for shape in plan.ladder.shapes),
         tokens_per_row=plan.tokens_per_row,
-        padding_share=plan.padding_share,
+        forecast=plan.forecast,
         to_compile=len(list_missing(artifacts)),
+        parity=read_parity(artifacts, facts, spec.backend) if record is None else record.parity,
         workers=count_workers(prepared.backend, model) if wished == "auto" else wished,
         renamed={name: column for name, column in prepared.columns.keep.items() if name != column},
         output=folder.store.location,

@@ -8,16 +8,21 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import transformers
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 
+from batchneuron.attention import FiniteFills, use_finite_masks
 from batchneuron.backends.backend import CompileRequest
 from batchneuron.errors import ModelError
+from batchneuron.shapes import Shape
+from batchneuron.signature import TensorSpec
 from batchneuron.tasks import find_kind
 from batchneuron.tasks.task import Task, TaskKind
 
@@ -25,17 +30,77 @@ from batchneuron.tasks.task import Task, TaskKind
 class Program(torch.nn.Module):
     """A transformers model with a task's head behind it."""
 
-    def __init__(self, model: torch.nn.Module, kind: TaskKind, task: Task) -> None:
+    def __init__(
+        self, model: torch.nn.Module, kind: TaskKind, task: Task, sizes: Mapping[str, tuple[int, ...]]
+    ) -> None:
+        """Bind a loaded model.
+
+        Args:
+            model: of the class that the kind names; it is prepared for the task's head here.
+            kind: says what goes in.
+            task: its head comes behind the model.
+            sizes: of inputs that are float32 [B, *size]; all others are int64 [B, L].
+        """
         super().__init__()
-        accepted = inspect.signature(model.forward).parameters
+        ignored = {"token_type_ids"} if getattr(model.config, "type_vocab_size", None) == 0 else set()
+        accepted = inspect.signature(model.forward).parameters.keys() - ignored
         optional = tuple(name for name in kind.optional_program_inputs if name in accepted)
         self.input_names = kind.program_inputs + optional
         self._model = model
         self._task = task
+        self._sizes = sizes
+        kind.prepare(model)
 
     def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Outputs of the head, of inputs in the order of `input_names`: [B, …] each."""
-        return self._task.head(self._model, dict(zip(self.input_names, inputs, strict=True)))
+        named = dict(zip(self.input_names, inputs, strict=True))
+        if inputs[0].device.type != "xla":
+            return self._task.head(self._model, named)
+        with FiniteFills():
+            return self._task.head(self._model, named)
+
+    def input_specs(self, shape: Shape) -> tuple[TensorSpec, ...]:
+        """What it takes when it is compiled for that shape, in the order of `input_names`."""
+        tokens = (shape.batch_size, shape.sequence_length)
+        return tuple(
+            TensorSpec(name, (shape.batch_size, *self._sizes[name]), "float32")
+            if name in self._sizes
+            else TensorSpec(name, tokens, "int64")
+            for name in self.input_names
+        )
+
+    def example_inputs(self, shape: Shape) -> tuple[torch.Tensor, ...]:
+        """Inputs as a batch has them, always the same: what a compiler traces with.
+
+        Rows are of different lengths, padded; ids are below the size of the vocabulary.
+        """
+        made = _make_tokens(shape, self._model.config)
+        noise = np.random.default_rng(0)
+        return tuple(
+            torch.from_numpy(made[spec.name])
+            if spec.name in made
+            else torch.from_numpy(noise.standard_normal(spec.shape, dtype=np.float32))
+            for spec in self.input_specs(shape)
+        )
+
+
+def _make_tokens(shape: Shape, config: Any) -> dict[str, NDArray[np.int64]]:
+    """Every kind of integer input for texts of the full length, of half of it and between: [B, L] each."""
+    rows, longest = shape.batch_size, shape.sequence_length
+    lengths = np.linspace(longest, max(longest // 2, min(2, longest)), rows).astype(np.int64)[:, None]
+    places = np.arange(longest)
+    mask = (places < lengths).astype(np.int64)
+    pad, vocabulary = getattr(config, "pad_token_id", None) or 0, getattr(config, "vocab_size", 1)
+    ids = np.random.default_rng(0).integers(0, vocabulary, (rows, longest))
+    ids = np.where(ids == pad, (pad + 1) % vocabulary, ids)
+    second = (places >= lengths // 2) & (places < lengths) & (getattr(config, "type_vocab_size", 0) > 1)
+    return {
+        "input_ids": np.where(mask, ids, pad),
+        "attention_mask": mask,
+        "token_type_ids": second.astype(np.int64),
+        # One number for each item, in the first column.
+        "mask_position": np.where(places == 0, lengths // 2, 0),
+    }
 
 
 def load_program(request: CompileRequest, dtype: str) -> Program:
@@ -60,7 +125,9 @@ def load_program(request: CompileRequest, dtype: str) -> Program:
             raise ModelError(f"{kind.auto_model} cannot load it: {error}", str(model.folder)) from error
     _require_weights(info, kind.auto_model, model.folder)
     task = kind.open(model, kind.options.model_validate(dict(request.options)))
-    program = Program(loaded, kind, task)
+    if not model.trust_remote_code:  # whose authors may tell attention by its name
+        use_finite_masks(loaded)
+    program = Program(loaded, kind, task, kind.input_sizes(model))
     return program.eval().requires_grad_(requires_grad=False)
 
 

@@ -12,12 +12,15 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from batchneuron.events import BatchDone, Event, PartDone
-from batchneuron.render import count
-from batchneuron.run import Opened
+from batchneuron.compile import CompileEvent
+from batchneuron.errors import ParityError
+from batchneuron.events import BatchDone, CoreRetired, Event, PartDone
+from batchneuron.open_run import Opened
+from batchneuron.render import count, render_parity
 
 _LINE_EVERY_S = 30.0
 _SPEED_SPAN_S = 20.0
+_WORTH_TELLING_S = 10.0
 
 
 @dataclass(slots=True)
@@ -99,6 +102,26 @@ class Reporter:
         self._bar: Progress | None = None
         self._bar_task = TaskID(0)
         self._said_s = time.monotonic()
+        self._programs: set[str] = set()
+
+    def on_compile(self, event: CompileEvent, programs: int) -> None:
+        """Say what is compiled, and how many there are."""
+        self._programs.add(event.key)
+        if event.note:
+            self._say(escape(event.note))
+        if event.step == "started":
+            self._say(f"compiling {len(self._programs)} of {programs}: shape {event.shape} …")
+        elif event.step in ("compiled", "fetched") and event.seconds > _WORTH_TELLING_S:
+            self._say(f"{event.step} shape {event.shape} in {_clock(event.seconds)}")
+
+    def on_check(self, programs: int) -> None:
+        """Say that programs are going to be held against the reference."""
+        self._say(f"holding {count(programs, 'program')} against the reference …")
+
+    def on_fallback(self, error: ParityError) -> None:
+        """Say that a run takes float32, and why."""
+        self._say(f"[yellow]warning:[/] {escape(error.where)}: {escape(error.what)}")
+        self._say("this run takes float32; backend.precision: float32 spares the next one the attempt")
 
     def on_open(self, opened: Opened) -> None:
         """Say what is going to be done."""
@@ -109,6 +132,13 @@ class Reporter:
         shapes = count(len(plan.ladder.shapes), "shape")
         backend = f"{facts.kind} {facts.precision} · {count(opened.workers, 'worker')}"
         self._say(f"[bold]{escape(spec.name or '')}[/] · {spec.task} · {sizes} · {shapes} · {backend}")
+        wished = spec.backend.workers
+        if wished != "auto" and opened.workers < min(wished, len(opened.missing)):
+            cores = "is 1 core" if opened.workers == 1 else f"are {opened.workers} cores"
+            self._say(f"[yellow]warning:[/] {wished} workers were asked for, and there {cores}")
+        parity = opened.order.record.parity
+        if left and parity is not None and parity.status != "reference":
+            self._say(render_parity(parity))
         if left < plan.rows:
             done = plan.rows - left
             self._say(f"{done:,} rows are done already, {left:,} are left")
@@ -128,6 +158,8 @@ class Reporter:
         """Count it, and say so when it is time."""
         now_s = time.monotonic()
         self._meter.note(event, now_s)
+        if isinstance(event, CoreRetired):
+            self._say(f"[yellow]warning:[/] core {event.core} gets no more work: {escape(event.why)}")
         if self._bar is not None:
             self._bar.update(self._bar_task, completed=self._meter.share, description=self._meter.line())
         elif now_s - self._said_s > _LINE_EVERY_S:

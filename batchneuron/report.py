@@ -10,10 +10,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from batchneuron.agreement import Parity
 from batchneuron.columns import ERROR, ROW, TRUNCATED
 from batchneuron.errors import ColumnMissing, DataError
-from batchneuron.events import PartDone
-from batchneuron.run_folder import RunFolder, RunRecord, part_name
+from batchneuron.events import PartDone, StageSeconds
+from batchneuron.run_folder import RunFolder
+from batchneuron.run_names import part_name
+from batchneuron.run_record import RunRecord
 from batchneuron.stores import open_store
 
 _BATCH_ROWS = 4096
@@ -31,6 +34,8 @@ class Status:
     rejected: int
     is_finished: bool
     strays: tuple[str, ...]
+    parity: Parity | None
+    """How the programs agree with the reference; None: the run was opened by an older version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +47,10 @@ class Speed:
     padding_share: float
     """Slots that held no token, 0 to 1."""
     truncated: int
-    encode_s: float
-    execute_s: float
-    finish_s: float
+    rows: int
+    """Rows of the parts that the seconds are of."""
+    seconds: StageSeconds
+    """Of all workers; the stages overlap."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +84,8 @@ def read_status(path: str) -> Status:
     folder, record = open_folder(path)
     plan = folder.read_plan(record)
     committed = folder.list_committed(record)
-    manifest = folder.read_manifest()
-    rejected = manifest.rejected if manifest else sum(part.rejected for part in _reported(folder))
+    manifest = folder.read_manifest(record)
+    rejected = manifest.rejected if manifest else sum(part.rejected for part in _reported(folder, record))
     return Status(
         output=folder.store.location,
         shards=len(plan.shards),
@@ -89,25 +95,25 @@ def read_status(path: str) -> Status:
         rejected=rejected,
         is_finished=manifest is not None,
         strays=folder.list_strays(record),
+        parity=record.parity,
     )
 
 
 def read_speed(path: str) -> Speed | None:
     """What the run cost, None while no part is committed."""
-    folder, _ = open_folder(path)
-    runners = [progress for progress in folder.read_progress() if progress.parts]
+    folder, record = open_folder(path)
+    runners = [progress for progress in folder.read_progress(record) if progress.parts]
     if not runners:
         return None
-    parts = _reported(folder)
+    parts = _reported(folder, record)
     slots, tokens = sum(part.slots for part in parts), sum(part.tokens for part in parts)
     largest = max(runners, key=lambda progress: sum(part.rows for part in progress.parts))
     return Speed(
         rows_per_s=sum(part.rows for part in largest.parts) / max(largest.elapsed_s, 1e-9),
         padding_share=1 - tokens / slots if slots else 0.0,
         truncated=sum(part.truncated for part in parts),
-        encode_s=sum(part.seconds.encode_s for part in parts),
-        execute_s=sum(part.seconds.execute_s for part in parts),
-        finish_s=sum(part.seconds.finish_s for part in parts),
+        rows=sum(part.rows for part in parts),
+        seconds=sum((part.seconds for part in parts), StageSeconds()),
     )
 
 
@@ -192,10 +198,13 @@ def _iter_batches(path: str, columns: list[str] | None, rows: int) -> Iterator[t
                 yield name, batch
 
 
-def _reported(folder: RunFolder) -> list[PartDone]:
+def _reported(folder: RunFolder, record: RunRecord) -> list[PartDone]:
     """Each part that a runner has reported as its own, once."""
     told = {
-        part.shard: part for progress in folder.read_progress() for part in progress.parts if part.created
+        part.shard: part
+        for progress in folder.read_progress(record)
+        for part in progress.parts
+        if part.created
     }
     return list(told.values())
 

@@ -1,87 +1,49 @@
-"""The run folder: which files there are, what they are called, and what they prove.
+"""The run folder: what its files prove, and how they come to be.
 
-    OUT/data/part-00042_of_00128-<run8>.parquet    a part: if it exists, it is committed
-    OUT/.batchneuron/run.json                      what this folder is for; created once
-    OUT/.batchneuron/plan-<sha16>.json.zst         the plan, by its content
-    OUT/.batchneuron/progress/<slot>.json          what a runner has done so far; advisory
-    OUT/.batchneuron/tmp/                          files being written
-    OUT/.batchneuron/manifest.json                 every part and its digest; created last
-
-The only module that knows these names. Resume is the list of parts subtracted from the plan.
+Resume is the list of parts subtracted from the plan. `run_names.py` has the map.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import pyarrow as pa
 from pydantic import JsonValue, TypeAdapter, ValidationError
 
+from batchneuron.agreement import Parity
 from batchneuron.errors import OutputConflict
 from batchneuron.events import PartDone
 from batchneuron.fingerprint import PROTOCOL, Fingerprint
 from batchneuron.plan import Plan, Shard, plan_from_json, plan_to_json
-from batchneuron.stores.store import Store
+from batchneuron.run_names import (
+    LEASES,
+    LEFT,
+    MANIFEST,
+    PROGRESS,
+    RUN,
+    find_shard,
+    find_slot,
+    is_told,
+    part_name,
+    plan_name,
+    tell_removal,
+    told_name,
+)
+from batchneuron.run_record import Lease, Leftover, Manifest, ManifestPart, Progress, RunRecord
+from batchneuron.stores.store import Draft, Entry, Store
 from batchneuron.write import WrittenPart
 
-_RUN = ".batchneuron/run.json"
-_MANIFEST = ".batchneuron/manifest.json"
-_PROGRESS = ".batchneuron/progress"
-_PART = re.compile(r"part-(\d+)_of_(\d+)-([0-9a-f]{8})\.parquet")
-FINGERPRINT_KEY = "batchneuron.fingerprint"
+_LEAST_BYTES = 12  # magic, length of the footer, magic
+_OURS = "batchneuron."
+FINGERPRINT_KEY = f"{_OURS}fingerprint"
+REJECTED_KEY = f"{_OURS}rejected"
+SHARD_KEY = f"{_OURS}shard"
+ROWS_KEY = f"{_OURS}rows"
+_TAGS = (FINGERPRINT_KEY, REJECTED_KEY, f"{_OURS}attempt")
 _Record = TypeVar("_Record")
-
-
-@dataclass(frozen=True, slots=True)
-class RunRecord:
-    """What `run.json` says: everything needed to resume, and to refuse what does not belong."""
-
-    fingerprint: str
-    run8: str
-    fields: Mapping[str, JsonValue]
-    plan: str
-    """Name of the plan's file."""
-    shards: int
-    rows: int
-    spec: Mapping[str, JsonValue]
-    protocol: int = PROTOCOL
-    generation: int = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """What one runner has committed, and how fast; a later runner has its own."""
-
-    slot: str
-    elapsed_s: float
-    parts: tuple[PartDone, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class ManifestPart:
-    """One part as the manifest lists it."""
-
-    name: str
-    row_lo: int
-    row_hi: int
-    rejected: int
-    size_bytes: int
-    sha256: str
-
-
-@dataclass(frozen=True, slots=True)
-class Manifest:
-    """All parts of a finished run. No clocks and no host names: racing finishers write the same bytes."""
-
-    fingerprint: str
-    rows: int
-    rejected: int
-    parts: tuple[ManifestPart, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +58,10 @@ class RunFolder:
         Raises:
             OutputConflict: it was made by a version with another protocol.
         """
-        content = self.store.read(_RUN)
+        content = self.store.read(RUN)
         if content is None:
             return None
-        record = self._parse(RunRecord, _RUN, content)
+        record = self._parse(RunRecord, RUN, content)
         if record.protocol != PROTOCOL:
             raise OutputConflict(
                 f"written with protocol {record.protocol}, this version speaks {PROTOCOL}",
@@ -117,33 +79,129 @@ class RunFolder:
         if content is not None:
             with contextlib.suppress(OSError):
                 text = pa.input_stream(pa.BufferReader(content), compression="zstd").read()
-                if _plan_name(text) == record.plan:
+                if plan_name(text) == record.plan:
                     return plan_from_json(text)
         raise OutputConflict(
             "the plan is missing or damaged", f"{self.store.location}/.batchneuron/{record.plan}"
         )
 
-    def create_run(self, fingerprint: Fingerprint, plan: Plan, spec: Mapping[str, JsonValue]) -> RunRecord:
+    def create_run(
+        self,
+        fingerprint: Fingerprint,
+        plan: Plan,
+        spec: Mapping[str, JsonValue],
+        parity: Parity | None = None,
+    ) -> RunRecord:
         """Claim the folder: plan first, then `run.json`. Whoever comes second gets the first's record."""
         self.store.prepare()
-        record = draft_run(fingerprint, plan, spec)
+        record = replace(draft_run(fingerprint, plan, spec), parity=parity)
+        self._write_plan(record, plan)
+        if self.store.create_bytes(RUN, _dump(record)):
+            return record
+        return self.read_run() or record
+
+    def replace_run(self, begun: RunRecord, record: RunRecord, plan: Plan) -> RunRecord:
+        """Put a new run in the place of one that was begun; its parts have names of their own.
+
+        Runners of the old one that still live write parts that no manifest lists.
+
+        Raises:
+            OutputConflict: somebody else has replaced it meanwhile.
+        """
+        self.store.prepare()
+        generation = begun.generation + 1
+        run8 = Fingerprint({**record.fields, "plan": record.plan}).run8(generation)
+        record = replace(record, generation=generation, run8=run8)
+        self._write_plan(record, plan)
+        found = self.store.read(RUN)
+        is_begun = found is not None and self._parse(RunRecord, RUN, found) == begun
+        if found is None or not is_begun or not self.store.replace_if(RUN, _dump(record), found):
+            raise OutputConflict(
+                "another runner has begun a new run here, just now",
+                self.store.location,
+                "run without --overwrite to join it",
+            )
+        self._write_plan(record, plan)  # `gc` may have taken it for an old one
+        return record
+
+    def _write_plan(self, record: RunRecord, plan: Plan) -> None:
         buffer = pa.BufferOutputStream()
         with pa.CompressedOutputStream(buffer, "zstd") as stream:
             stream.write(plan_to_json(plan))
         self.store.create_bytes(f".batchneuron/{record.plan}", buffer.getvalue().to_pybytes())
-        if self.store.create_bytes(_RUN, TypeAdapter(RunRecord).dump_json(record, indent=2)):
-            return record
-        return self.read_run() or record
+
+    def require_current(self, record: RunRecord) -> None:
+        """Hold a run against the one that the folder is for now.
+
+        Raises:
+            OutputConflict: it was overwritten.
+        """
+        now = self.read_run()
+        if now is None or now.run8 != record.run8:
+            raise OutputConflict(
+                "this run was overwritten by another one",
+                self.store.location,
+                "what it wrote is not listed any more; `batchneuron gc` removes it",
+            )
 
     def list_committed(self, record: RunRecord) -> frozenset[int]:
         """Shards whose part exists."""
-        matches = (_PART.fullmatch(entry.name) for entry in self.store.list("data"))
-        return frozenset(int(match[1]) for match in matches if match and match[3] == record.run8)
+        return frozenset(self.list_parts(record))
+
+    def list_parts(self, record: RunRecord) -> dict[int, Entry]:
+        """The part of each shard that has one; nothing is read."""
+        found = {}
+        for entry in self.store.list("data"):
+            index = find_shard(record, entry.name)
+            if index is not None:
+                found[index] = entry
+        return found
 
     def list_strays(self, record: RunRecord) -> tuple[str, ...]:
         """Files in `data/` that are not parts of this run."""
-        ours = re.compile(rf"part-\d+_of_{record.shards:05d}-{record.run8}\.parquet")
-        return tuple(entry.name for entry in self.store.list("data") if not ours.fullmatch(entry.name))
+        found = self.store.list("data")
+        return tuple(entry.name for entry in found if find_shard(record, entry.name) is None)
+
+    def list_left(self) -> tuple[Leftover, ...]:
+        """What overwritten runs and dead processes have left, by their names alone.
+
+        All is listed before `run.json` is read, and a run writes nothing but its plan before it is there, so
+        that no part of a run that begins meanwhile is among it.
+        """
+        listed = [(folder, kind, is_old, self.store.list(folder)) for folder, kind, is_old in LEFT]
+        record = self.read_run()
+        return tuple(
+            Leftover(kind, f"{folder}/{entry.name}", entry.size_bytes)
+            for folder, kind, is_old, entries in listed
+            for entry in entries
+            if record is not None and is_old(record, entry.name)
+        )
+
+    def delete_old_parts(self) -> None:
+        """Remove the parts of overwritten runs, now that the new one is complete."""
+        for file in self.list_left():
+            if file.kind == "part":
+                self.store.delete(file.name)
+
+    def require_sizes(self, record: RunRecord, plan: Plan, parts: Mapping[int, Entry]) -> None:
+        """Hold the sizes of parts against those that were reported: one is read only where they differ.
+
+        Raises:
+            OutputConflict: a part is not what its runner wrote.
+        """
+        told: dict[int, set[int]] = {}
+        for progress in self.read_progress(record):
+            for part in progress.parts:
+                if part.created:
+                    told.setdefault(part.shard, set()).add(part.size_bytes)
+        with contextlib.suppress(OutputConflict):
+            manifest = self.read_manifest(record)
+            for index, listed in enumerate(manifest.parts if manifest else ()):
+                told.setdefault(index, set()).add(listed.size_bytes)
+        for index, entry in parts.items():
+            is_known = index in told
+            if entry.size_bytes < _LEAST_BYTES or (is_known and entry.size_bytes not in told[index]):
+                self.read_own_footer(record, plan.shards[index])
 
     def commit_part(self, record: RunRecord, shard: Shard, part: WrittenPart) -> bool:
         """Publish a part: True, or False when another runner of the same run was first.
@@ -151,90 +209,134 @@ class RunFolder:
         Raises:
             OutputConflict: something else stands under the part's name.
         """
-        name = part_name(record, shard.index)
-        if self.store.create(name, part.path):
+        tags = {key.removeprefix(_OURS): part.metadata[key] for key in _TAGS if key in part.metadata}
+        tags["rows"] = str(shard.rows)
+        if self.store.create(part_name(record, shard.index), Draft(part.path, part.sha256, tags)):
             return True
-        self._read_own_footer(record, shard)
+        self.read_own_footer(record, shard)
         return False
 
-    def _read_own_footer(self, record: RunRecord, shard: Shard) -> Mapping[str, str]:
+    def read_own_footer(self, record: RunRecord, shard: Shard) -> Mapping[str, str]:
         """The footer of a shard's part, once it has said that it is that part.
 
         Raises:
             OutputConflict: something else stands under the part's name.
         """
         name = part_name(record, shard.index)
-        footer = self.store.read_footer(name)
+        where = f"{self.store.location}/{name}"
+        try:
+            footer = self.store.read_footer(name)
+        except OutputConflict as error:
+            raise OutputConflict(error.what, where, _advise_removal(where)) from error
         if footer.get(FINGERPRINT_KEY) != record.fingerprint or int(footer["num_rows"]) != shard.rows:
             raise OutputConflict(
-                "a file that is not of this run stands where a part belongs",
-                f"{self.store.location}/{name}",
-                "move it away and run again",
+                "a file that is not of this run stands where a part belongs", where, _advise_removal(where)
             )
         return footer
 
-    def write_progress(self, progress: Progress) -> None:
+    def write_progress(self, record: RunRecord, progress: Progress) -> None:
         """Say what this runner has done so far."""
-        self.store.replace_bytes(
-            f"{_PROGRESS}/{progress.slot}.json", TypeAdapter(Progress).dump_json(progress)
-        )
+        self.store.replace_bytes(told_name(PROGRESS, record, progress.slot), _dump(progress))
 
-    def read_progress(self) -> tuple[Progress, ...]:
+    def read_progress(self, record: RunRecord) -> tuple[Progress, ...]:
         """What every runner said it has done; files that a power cut damaged are left out."""
-        told: list[Progress] = []
-        for entry in self.store.list(_PROGRESS):
-            content = self.store.read(f"{_PROGRESS}/{entry.name}")
-            with contextlib.suppress(ValueError):
-                told.append(TypeAdapter(Progress).validate_json(content or b""))
+        return self._read_told(Progress, PROGRESS, record)
+
+    def write_lease(self, record: RunRecord, lease: Lease) -> None:
+        """Say what this runner has in hand."""
+        self.store.replace_bytes(told_name(LEASES, record, lease.slot), _dump(lease))
+
+    def delete_lease(self, record: RunRecord, slot: str) -> None:
+        """Say that this runner has nothing in hand any more."""
+        self.store.delete(told_name(LEASES, record, slot))
+
+    def list_leases(self, record: RunRecord) -> dict[str, Leftover]:
+        """The files of this run's leases, by slot."""
+        return {
+            find_slot(entry.name): Leftover("lease", f"{LEASES}/{entry.name}", entry.size_bytes)
+            for entry in self.store.list(LEASES)
+            if is_told(record, entry.name)
+        }
+
+    def read_leases(self, record: RunRecord) -> tuple[Lease, ...]:
+        """What every runner said it has in hand; some of them may be dead."""
+        return self._read_told(Lease, LEASES, record)
+
+    def _read_told(self, kind: type[_Record], folder: str, record: RunRecord) -> tuple[_Record, ...]:
+        told: list[_Record] = []
+        for entry in self.store.list(folder):
+            if is_told(record, entry.name):
+                content = self.store.read(f"{folder}/{entry.name}")
+                with contextlib.suppress(ValueError):
+                    told.append(TypeAdapter(kind).validate_json(content or b""))
         return tuple(told)
 
     def write_manifest(self, record: RunRecord, plan: Plan, done: Mapping[int, PartDone]) -> Manifest:
         """The manifest of a run whose parts all exist; parts nobody reported are read and hashed.
 
-        It is created, and racing finishers create the same bytes.
+        It is created, and racing finishers create the same bytes. One that an overwritten run has left, or
+        that lists a part which was lost and made again, is replaced.
+
+        Raises:
+            OutputConflict: the run was overwritten, or a part is not what it should be.
         """
-        sizes = {entry.name: entry.size_bytes for entry in self.store.list("data")}
+        manifest = self._make_manifest(record, plan, done)
+        content = _dump(manifest)
+        while True:
+            found = self.store.read(MANIFEST)
+            self.require_current(record)
+            if found == content:
+                return manifest
+            if found is None and self.store.create_bytes(MANIFEST, content):
+                return manifest
+            if found is not None and self.store.replace_if(MANIFEST, content, found):
+                return manifest
+
+    def _make_manifest(self, record: RunRecord, plan: Plan, done: Mapping[int, PartDone]) -> Manifest:
+        entries = self.list_parts(record)
         parts = []
         for shard in plan.shards:
-            name = part_name(record, shard.index).removeprefix("data/")
-            report = done.get(shard.index)
-            if report is not None and report.created:
+            report, size_bytes = done.get(shard.index), entries[shard.index].size_bytes
+            if report is not None and report.created and report.size_bytes == size_bytes:
                 rejected, sha256 = report.rejected, report.sha256
             else:
                 rejected, sha256 = self._inspect(record, shard)
-            parts.append(ManifestPart(name, shard.row_lo, shard.row_hi, rejected, sizes[name], sha256))
-        manifest = Manifest(record.fingerprint, plan.rows, sum(part.rejected for part in parts), tuple(parts))
-        content = TypeAdapter(Manifest).dump_json(manifest, indent=2)
-        if not self.store.create_bytes(_MANIFEST, content) and self.store.read(_MANIFEST) != content:
-            # A part was lost and made again, so what an earlier finisher wrote is not true any more.
-            self.store.replace_bytes(_MANIFEST, content)
-        return manifest
+            name = entries[shard.index].name
+            parts.append(ManifestPart(name, shard.row_lo, shard.row_hi, rejected, size_bytes, sha256))
+        rejected = sum(part.rejected for part in parts)
+        return Manifest(
+            record.fingerprint, plan.rows, rejected, tuple(parts), record.parity, record.generation
+        )
 
     def _inspect(self, record: RunRecord, shard: Shard) -> tuple[int, str]:
         """Rejected rows and SHA-256 of a part that an earlier, killed runner committed."""
-        footer = self._read_own_footer(record, shard)
-        content = self.store.read(part_name(record, shard.index)) or b""
-        return int(footer["batchneuron.rejected"]), hashlib.sha256(content).hexdigest()
+        footer = self.read_own_footer(record, shard)
+        return int(footer[REJECTED_KEY]), self.store.read_sha256(part_name(record, shard.index))
 
-    def read_manifest(self) -> Manifest | None:
-        """The manifest, None while the run is not finished."""
-        content = self.store.read(_MANIFEST)
-        return None if content is None else self._parse(Manifest, _MANIFEST, content)
+    def read_manifest(self, record: RunRecord) -> Manifest | None:
+        """The run's manifest, None while it is not finished; one of a run that was overwritten is none."""
+        content = self.store.read(MANIFEST)
+        if content is None:
+            return None
+        manifest = self._parse(Manifest, MANIFEST, content)
+        is_ours = (manifest.fingerprint, manifest.generation) == (record.fingerprint, record.generation)
+        return manifest if is_ours else None
 
     def _parse(self, kind: type[_Record], name: str, content: bytes) -> _Record:
+        where = f"{self.store.location}/{name}"
         try:
             return TypeAdapter(kind).validate_json(content)
         except ValidationError as error:
             raise OutputConflict(
                 "damaged: it is not what batchneuron wrote",
-                f"{self.store.location}/{name}",
-                "restore it, or choose another output.path",
+                where,
+                _advise_removal(where) if name == MANIFEST else "restore it, or choose another output.path",
             ) from error
 
 
 def draft_run(fingerprint: Fingerprint, plan: Plan, spec: Mapping[str, JsonValue]) -> RunRecord:
     """What `run.json` would say; nothing is written."""
-    name = _plan_name(plan_to_json(plan))
+    name = plan_name(plan_to_json(plan))
     whole = Fingerprint({**fingerprint.fields, "plan": name})
     return RunRecord(
         fingerprint=whole.digest,
@@ -247,10 +349,9 @@ def draft_run(fingerprint: Fingerprint, plan: Plan, spec: Mapping[str, JsonValue
     )
 
 
-def part_name(record: RunRecord, index: int) -> str:
-    """Where a shard's part goes, relative to the run folder."""
-    return f"data/part-{index:05d}_of_{record.shards:05d}-{record.run8}.parquet"
+def _advise_removal(where: str) -> str:
+    return f"remove it with `{tell_removal(where)}`, or move it away, and run again"
 
 
-def _plan_name(text: bytes) -> str:
-    return f"plan-{hashlib.sha256(text).hexdigest()[:16]}.json.zst"
+def _dump(record: object) -> bytes:
+    return TypeAdapter(type(record)).dump_json(record, indent=2)

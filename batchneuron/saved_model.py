@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from batchneuron import __version__
-from batchneuron.backends import open_backend
+from batchneuron.backends import choose_kind, open_backend
 from batchneuron.errors import BackendError, ModelError, ModelForbidden
 from batchneuron.model import Model, digest_files, resolve_model
+from batchneuron.optimum_folder import find_program, is_compiled, read_compiled, require_fitting
 from batchneuron.shapes import Shape
 from batchneuron.spec.sections import BackendSpec, DType, InputSpec, JobSpec, ModelSpec, OutputSpec
 from batchneuron.tasks import KINDS, find_kind
@@ -109,6 +110,7 @@ def resolve_export(task: str, wish: Wish) -> Export:
     saved = {name: section[name] for name in COMPILER_ARGS if section.get(name) is not None}
     length = 1 if "input_ids" not in kind.program_inputs else None  # an image is one item of length 1
     shape = choose_shape(model, {**_read_axes(section), **(wish.axes or {})}, length)
+    require_fitting(model, task, (shape.batch_size, shape.sequence_length), export=wish.export)
     return Export(task, model, make_spec(task, spec, {**saved, **(wish.compiler_args or {})}), shape)
 
 
@@ -172,8 +174,12 @@ def _describe(preprocessor: Any) -> dict[str, Any]:
 
 
 def make_spec(task: str, model: ModelSpec, compiler_args: Mapping[str, Any]) -> JobSpec:
-    """A job's record for what is run in this process, over rows that are in no file."""
-    return JobSpec.model_validate(
+    """A job's record for what is run in this process, over rows that are in no file.
+
+    Without a Neuron device it is PyTorch that runs it: calls are answered with transformers' own numbers, and
+    nothing has to be converted first.
+    """
+    spec = JobSpec.model_validate(
         {
             "task": task,
             "model": model,
@@ -182,6 +188,9 @@ def make_spec(task: str, model: ModelSpec, compiler_args: Mapping[str, Any]) -> 
             "output": OutputSpec(path=_NOWHERE),
         }
     )
+    if choose_kind(spec) != "cpu":
+        return spec
+    return spec.model_copy(update={"backend": spec.backend.model_copy(update={"kind": "torch"})})
 
 
 def choose_shape(model: Model, axes: Mapping[str, int], length: int | None = None) -> Shape:
@@ -250,10 +259,13 @@ def save_export(export: Export, folder: Path, artifacts: Iterable[Path]) -> None
     """
     if folder.resolve() == export.root.resolve():
         raise ModelError("the model is in this folder already", str(folder), "save it to another one")
-    for source in _list_files(export.root):
+    compiled = find_program(export.model)
+    for source in [*_list_files(export.root), *([compiled] if compiled else [])]:
         target = folder / source.relative_to(export.root)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, target)
+    if compiled is not None:
+        return  # its configuration says all that it did
     weights_folder = folder / export.model.folder.relative_to(export.root)
     for artifact in artifacts:
         shutil.copytree(artifact, weights_folder / ARTIFACTS / artifact.name, dirs_exist_ok=True)
@@ -285,34 +297,34 @@ def _resolve(spec: ModelSpec, default_id: str, wish: Wish) -> Model:
     """The model's record; the token, where one is given, opens the hub."""
     name = spec.id or default_id
     folder = Path(name).expanduser()
-    if folder.is_dir():
-        _refuse_neuron_layout(folder, name)
-    elif wish.token:
+    if folder.is_dir() and is_compiled(folder):
+        return _open_compiled(folder, name)
+    if wish.token and not folder.is_dir():
         folder = _download(name, spec.revision, wish.token)
         spec = spec.model_copy(update={"id": str(folder)})
     try:
         model = resolve_model(spec, default_id, allow_remote_code=wish.trust_remote_code)
     except ModelError as error:
         # Repositories of compiled models hold no weights that could be read here.
-        _refuse_neuron_layout(Path(error.where), name)
+        if is_compiled(Path(error.where)):
+            return _open_compiled(Path(error.where), name)
         raise
     return replace(model, id=name)
 
 
-def _refuse_neuron_layout(folder: Path, name: str) -> None:
-    """Refuse a folder that holds a compiled model of optimum-neuron.
+def _open_compiled(folder: Path, name: str) -> Model:
+    """The model of a folder that optimum-neuron compiled.
 
     Raises:
-        BackendError: it does.
+        BackendError: this machine cannot load it.
     """
-    config = folder / "config.json"
-    section = json.loads(config.read_text()).get(SECTION) if config.is_file() else None
-    if (section and "model_digest" not in section) or any(folder.glob("*.neuron")):
+    if choose_kind(make_spec("text-classification", ModelSpec(), {})) != "neuron-trace":
         raise BackendError(
-            "the model was compiled by optimum-neuron, which needs the Neuron backend",
+            "the model was compiled by optimum-neuron, which needs the backend neuron-trace",
             name,
-            "on this machine, give the model it was compiled from",
+            "open it on Inf2 or Trn1; on this machine, give the model it was compiled from",
         )
+    return read_compiled(folder.resolve(), name)
 
 
 def _download(name: str, revision: str | None, token: str | bool) -> Path:

@@ -17,9 +17,11 @@ from pydantic import JsonValue
 from batchneuron.artifacts import Artifact, compile_artifact, default_cache, is_intact, list_artifacts
 from batchneuron.backends import open_backend
 from batchneuron.backends.backend import Backend, CompileRequest, Executable
-from batchneuron.execute import execute
+from batchneuron.backends.neuron_optimum import load_optimum
+from batchneuron.execute import execute, require_vocabulary
 from batchneuron.items import Tensor
 from batchneuron.model import Model
+from batchneuron.optimum_folder import find_program
 from batchneuron.saved_model import ARTIFACTS, Export
 from batchneuron.shapes import Ladder, Shape
 from batchneuron.tasks import find_kind
@@ -89,6 +91,8 @@ class PlainProgram:
     """Its outputs."""
     per_token: frozenset[str]
     """Those of them that are [B, L, …]."""
+    vocabulary: int | None = None
+    """Token ids must be below it; None: not known."""
 
     def run(self, inputs: Mapping[str, Tensor], fills: Mapping[str, int]) -> dict[str, Tensor]:
         """Outputs for R rows, any number of them: padded to the one shape, and cut back.
@@ -100,7 +104,10 @@ class PlainProgram:
 
         Raises:
             ValueError: an input is missing, or longer than the shape.
+            ProgramError: a token is outside the vocabulary.
         """
+        if "input_ids" in inputs:
+            require_vocabulary(inputs["input_ids"], self.vocabulary)
         padded = _pad(self.executable, inputs, fills)
         rows, batch_size = len(padded[0]), self.executable.shape.batch_size
         batches = [_run_batch(self.executable, padded, start) for start in range(0, rows, batch_size)]
@@ -120,10 +127,15 @@ def open_plain(export: Export, names: tuple[str, ...] = ()) -> PlainProgram:
         BackendError: this machine cannot run it.
     """
     kind = plain_kind(export.task, names)
-    executable, artifact = _open(export, CompileRequest(kind.name, {}, export.model, kind))
+    if program := find_program(export.model):
+        loaded = load_optimum(open_backend(export.spec), program, export.shape, export.model.config)
+        executable, artifact = loaded, Artifact(export.shape, program)
+    else:
+        executable, artifact = _open(export, CompileRequest(kind.name, {}, export.model, kind))
     names = names or _OUTPUTS.get(export.task, _LOGITS)
     per_token = _PER_TOKEN | ({"logits"} if export.task in _TOKEN_LOGITS else set())
-    return PlainProgram(executable, artifact, names, frozenset(names) & per_token)
+    vocabulary = export.model.config.get("vocab_size")
+    return PlainProgram(executable, artifact, names, frozenset(names) & per_token, vocabulary)
 
 
 def open_program(export: Export, options: Mapping[str, JsonValue]) -> Executable:
@@ -156,6 +168,7 @@ class HostHead:
 
         given = dict(zip(self.input_names, inputs, strict=True))
         outputs = self.plain.executable(*(given[name] for name in self.plain.executable.input_names))
+        outputs = outputs[: len(self.plain.names)]  # optimum-neuron's programs may give more
         done = _Done(self.plain.names, tuple(torch.from_numpy(output) for output in outputs), torch.float32)
         with torch.inference_mode():
             made = self.task.head(done, {name: torch.from_numpy(tensor) for name, tensor in given.items()})

@@ -7,6 +7,7 @@ so that a worker killed in the middle of a message harms no other.
 from __future__ import annotations
 
 import signal
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -20,15 +21,17 @@ from batchneuron import worker
 from batchneuron.backends.backend import Core
 from batchneuron.errors import BatchNeuronError, WorkerFailed
 from batchneuron.events import Event, Failure, PartDone, ShardFailed, WorkerBroken, WorkerReady
-from batchneuron.handout import HandOut
+from batchneuron.handout import Claims, HandOut
 from batchneuron.plan import Shard
+from batchneuron.roster import Roster
 from batchneuron.work_order import WorkOrder
 
 MAX_ATTEMPTS = 3
-MAX_FAILED_STARTS = 3
 _AHEAD = 3  # shards in a worker's hands: one being tokenised, one on the device, one being written
 _POLL_S = 0.5
+_PAUSE_S = 0.05
 _GRACE_S = 5.0
+_ELSEWHERE = "what is done stays: run the same command again, here or on another instance"
 
 
 @dataclass(slots=True)
@@ -43,6 +46,11 @@ class _Worker:
     is_ready: bool = False
     is_told_to_end: bool = False
     failure: Failure | None = None
+    """What it reported last; it gets nothing more after that."""
+
+    @property
+    def is_at_work(self) -> bool:
+        return self.is_ready and not self.is_told_to_end and self.failure is None
 
 
 @dataclass(slots=True)
@@ -54,9 +62,11 @@ class Supervisor:
     listener: Callable[[Event], None]
     is_stopped: Callable[[], bool]
     """Asked all the time; once true, nothing more is handed out."""
+    claims: Claims | None = None
+    """Of other runners; None: there is no other."""
     _workers: list[_Worker] = field(default_factory=list)
     _attempts: Counter[int] = field(default_factory=Counter)
-    _failed_starts: Counter[str] = field(default_factory=Counter)
+    _roster: Roster = field(init=False)
     _error: BatchNeuronError | None = None
 
     def run(self, shards: Sequence[Shard]) -> None:
@@ -65,22 +75,36 @@ class Supervisor:
         Raises:
             BatchNeuronError: whatever stopped the work; what was committed stays.
         """
-        handout = HandOut(shards)
+        handout = HandOut(shards, self.claims)
+        self._roster = Roster(self.cores)
         resource_tracker.ensure_running()  # starting it later would undo the first worker's signal mask
-        if self.is_stopped():
-            return
         try:
-            for core in self.cores[: max(1, len(shards))]:
-                self._start(core)
-            while self._workers:
+            while True:
                 if self.is_stopped() or self._error is not None:
                     handout.clear()
+                self._start_workers(handout)
+                if not self._workers and not (len(handout) and len(self._roster)):
+                    break
                 self._feed(handout)
+                news = handout.news()
+                if news is not None:
+                    self._tell(news)
                 self._listen(handout)
         finally:
             self._end_all()
         if self._error is not None:
             raise self._error
+
+    def _start_workers(self, handout: HandOut) -> None:
+        """A worker on each core that is due, and no more workers than shards."""
+        while len(handout) and len(self._workers) < len(handout) + self._count_held():
+            core = self._roster.take()
+            if core is None:
+                return
+            self._start(core)
+
+    def _count_held(self) -> int:
+        return sum(len(each.shards) for each in self._workers)
 
     def _start(self, core: Core) -> None:
         context = multiprocess.get_context("spawn")
@@ -101,7 +125,7 @@ class Supervisor:
         for each in self._workers:
             # Before the last shards, nobody may hoard one that an idle worker could start.
             share = _AHEAD if len(handout) > len(self._workers) else 1
-            while each.is_ready and len(each.shards) < share and not each.is_told_to_end:
+            while each.is_at_work and len(each.shards) < share:
                 shard = handout.take(each.last)
                 if shard is None:
                     break
@@ -115,7 +139,9 @@ class Supervisor:
     def _listen(self, handout: HandOut) -> None:
         """Wait for news, and act on all of it."""
         by_handle = {each.connection: each for each in self._workers}
-        for handle in wait(list(by_handle), timeout=_POLL_S):
+        if not by_handle:
+            time.sleep(_PAUSE_S)  # all cores rest before their next start
+        for handle in wait(list(by_handle), timeout=_POLL_S if by_handle else 0):
             each = by_handle[handle]
             event = _receive(each)
             if event is None:
@@ -127,22 +153,39 @@ class Supervisor:
         match event:
             case WorkerReady():
                 each.is_ready = True
-                self._failed_starts.clear()
             case PartDone(shard=index):
                 each.shards = [shard for shard in each.shards if shard.index != index]
+                self._roster.note_part(each.core)
             case ShardFailed(shard=index, failure=failure):
-                failed = next(shard for shard in each.shards if shard.index == index)
-                each.shards.remove(failed)
-                self._retry(failed, failure, handout)
+                self._take_failed(each, index, failure, handout)
             case WorkerBroken(failure=failure):
                 each.failure = failure
+        self._tell(event)
+
+    def _tell(self, event: Event) -> None:
         try:
             self.listener(event)
         except BatchNeuronError as error:
             self._error = self._error or error
 
+    def _take_failed(self, each: _Worker, index: int, failure: Failure, handout: HandOut) -> None:
+        """A shard that could not be done; its worker goes on only where the shard is at fault.
+
+        What may be gone next time is the process or the device, and a fresh worker finds out. The shards
+        behind it have failed with it; they lose no attempt, and neither does one that a lost core took along.
+        """
+        failed = next(shard for shard in each.shards if shard.index == index)
+        each.shards.remove(failed)
+        if failure.retires_core or each.failure is not None:
+            handout.give_back(failed)
+        else:
+            self._retry(failed, failure, handout)
+        if failure.retryable and each.failure is None:
+            each.failure = failure
+            each.process.kill()
+
     def _bury(self, dead: _Worker, handout: HandOut) -> None:
-        """A worker's pipe is closed: take back its shards, and start another if there is work left."""
+        """A worker's pipe is closed: take back its shards and its core."""
         dead.process.join(_GRACE_S)
         dead.process.kill()  # whoever closed its pipe and lives on holds a core
         self._workers.remove(dead)
@@ -150,17 +193,28 @@ class Supervisor:
         if dead.is_told_to_end and not dead.shards:
             return
         failure = dead.failure or _describe_death(dead)
-        if not dead.is_ready:
-            self._failed_starts[failure.message] += 1
-            if not failure.retryable or self._failed_starts[failure.message] >= MAX_FAILED_STARTS:
-                self._stop(failure, "a worker could not start")
         # One of them killed it, most likely the oldest; the others must not lose an attempt with it.
-        for shard in dead.shards[1:]:
+        charged = 0 if dead.failure is not None else 1
+        for shard in dead.shards[charged:]:
             handout.give_back(shard)
-        for shard in dead.shards[:1]:
+        for shard in dead.shards[:charged]:
             self._retry(shard, failure, handout)
-        if self._error is None and not self.is_stopped():
-            self._start(dead.core)
+        if dead.is_ready and dead.failure is None:
+            self._roster.put_back(dead.core)
+        elif not failure.retryable:
+            self._stop(failure, "a worker could not start")
+        else:
+            self._judge(dead, failure)
+
+    def _judge(self, dead: _Worker, failure: Failure) -> None:
+        """Try the core again, or give it up; the last one takes the job with it."""
+        retired = self._roster.put_back_failed(dead.core, failure, was_ready=dead.is_ready)
+        if retired is None:
+            return
+        self._tell(retired)
+        if not len(self._roster) and all(each.is_told_to_end for each in self._workers):
+            why = "was lost" if failure.retires_core else "could not start" if not dead.is_ready else "failed"
+            self._stop(failure, f"no core is left: core {dead.core.index} {why}", _ELSEWHERE)
 
     def _retry(self, shard: Shard, failure: Failure, handout: HandOut) -> None:
         self._attempts[shard.index] += 1
@@ -169,9 +223,9 @@ class Supervisor:
         else:
             self._stop(failure, f"shard {shard.index}")
 
-    def _stop(self, failure: Failure, where: str) -> None:
+    def _stop(self, failure: Failure, where: str, hint: str = "") -> None:
         if self._error is None:
-            self._error = rebuild_error(failure, where)
+            self._error = rebuild_error(failure, where, hint)
 
     def _end_all(self) -> None:
         for each in self._workers:
@@ -181,7 +235,7 @@ class Supervisor:
         self._workers.clear()
 
 
-def rebuild_error(failure: Failure, where: str) -> BatchNeuronError:
+def rebuild_error(failure: Failure, where: str, hint: str = "") -> BatchNeuronError:
     """An error with the exit code and the text of one that happened in a worker."""
     known = {kind.__name__: kind for kind in _iter_kinds(BatchNeuronError)}
     kind = known.get(failure.error, BatchNeuronError)
@@ -189,7 +243,7 @@ def rebuild_error(failure: Failure, where: str) -> BatchNeuronError:
         return kind(
             f"{failure.message}\n{failure.traceback}", where, "this is a bug of ours: please report it"
         )
-    return _kind_with_text(kind)(failure.message, where)
+    return _kind_with_text(kind)(failure.message, where, hint)
 
 
 def _kind_with_text(kind: type[BatchNeuronError]) -> type[BatchNeuronError]:

@@ -6,21 +6,29 @@ nothing is cut without being counted.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import chain
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from batchneuron.errors import Problem, SpecError
+from batchneuron.fast_tokenizer import open_tokenizer
 from batchneuron.items import Items, Ragged, TaskItems
 from batchneuron.model import Model
 from batchneuron.rejection import Rejection
 
 Overflow = Literal["truncate", "split", "reject"]
+# An encoding keeps every token as a text of its own, 10 kB for a page; freeing thousands of them at once
+# would also hold up the thread that feeds the device.
+_CHUNK_ROWS = 256
 _NO_LIMIT = 100_000  # tokenizers without a limit of their own say 1e30
 _DEFAULT_LIMIT = 512
+_Flat = tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]
+"""Rows [n], lengths [n], ids and types [sum of lengths] of n windows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,23 +40,50 @@ class Limit:
 
 
 @dataclass(frozen=True, slots=True)
-class _Window:
-    """The tokens of a row, or of a piece of it."""
+class _Texts:
+    """Some rows' texts, and their second texts."""
 
-    row: int
+    texts: Sequence[str]
+    pairs: Sequence[str] | None
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def chunk(self, start: int) -> _Texts:
+        """Those from one row on, not too many."""
+        rows = slice(start, start + _CHUNK_ROWS)
+        return _Texts(self.texts[rows], self.pairs if self.pairs is None else self.pairs[rows])
+
+    def row(self, row: int) -> tuple[str, str | None]:
+        """One row's."""
+        return self.texts[row], None if self.pairs is None else self.pairs[row]
+
+
+@dataclass(frozen=True, slots=True)
+class _Window:
+    """The tokens of a row, or of a piece of it; has the names of an encoding of `tokenizers`."""
+
     ids: list[int]
-    types: list[int]
+    type_ids: list[int]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True, slots=True)
+class _Fate:
+    """What becomes of a row that is not one item as it is."""
+
+    windows: Sequence[Any] = ()
+    truncated: bool = False
+    rejection: Rejection | None = None
 
 
 class Tokenizer:
     """A model's own tokenizer, with the limit of the job."""
 
     def __init__(self, model: Model) -> None:
-        from transformers import AutoTokenizer
-
-        self.transformers_tokenizer: Any = AutoTokenizer.from_pretrained(
-            model.folder, trust_remote_code=model.trust_remote_code, local_files_only=True
-        )
+        self.transformers_tokenizer: Any = open_tokenizer(model)
         self._backend: Any = getattr(self.transformers_tokenizer, "backend_tokenizer", None)
         self._is_typed = "token_type_ids" in self.transformers_tokenizer.model_input_names
         pad = self.transformers_tokenizer.pad_token_id
@@ -72,24 +107,25 @@ class Tokenizer:
             limit: where items end, and what becomes of a longer row.
         """
         self._require_room(limit, is_pair=pairs is not None)
-        windows: list[_Window] = []
-        rejections: list[Rejection] = []
+        rows, parts, rejections = _Texts(texts, pairs), [], []
         truncated = np.zeros(len(texts), dtype=np.bool_)
-        for row, whole in enumerate(self._encode_whole(texts, pairs)):
-            tokens = len(whole.ids)
-            if 0 < tokens <= limit.max_tokens:
-                windows.append(whole)
-            elif tokens == 0:
-                rejections.append(_reject_empty(row))
-            elif limit.overflow == "reject":
-                rejections.append(_reject_long(row, tokens, limit))
-            else:
-                pieces = self._divide(whole, texts[row], pairs[row] if pairs is not None else None, limit)
-                truncated[row] = len(pieces) == 1
-                windows += pieces
-        ids, types = [window.ids for window in windows], [window.types for window in windows]
-        items = self.pack(ids, types, [window.row for window in windows])
-        return TaskItems(items, truncated, tuple(rejections))
+        for start in range(0, len(rows), _CHUNK_ROWS):
+            chunk = rows.chunk(start)
+            encodings = self._run(chunk, limit)
+            fates = self._settle(encodings, chunk, limit)
+            for row, fate in fates.items():
+                truncated[start + row] = fate.truncated
+                if fate.rejection is not None:
+                    rejections.append(replace(fate.rejection, row=start + row))
+            parts.append(self._flatten(encodings, fates, start, is_pair=pairs is not None))
+        return TaskItems(self._join(parts), truncated, tuple(rejections))
+
+    def pack(self, ids: Sequence[list[int]], types: Sequence[list[int]], rows: Sequence[int]) -> Items:
+        """Items of N token lists, and the row each belongs to."""
+        lengths = np.fromiter(map(len, ids), np.int32, len(ids))
+        total = int(lengths.sum())
+        flat_types = _flat(types, total) if self._is_typed else np.zeros(total, dtype=np.int32)
+        return self._join([(np.array(rows, dtype=np.int64), lengths, _flat(ids, total), flat_types)])
 
     def _require_room(self, limit: Limit, *, is_pair: bool) -> None:
         """Refuse a limit that the special tokens alone would fill.
@@ -102,38 +138,75 @@ class Tokenizer:
             what = f"{limit.max_tokens} tokens leave no room beside {special} special ones"
             raise SpecError((Problem("spec", "shapes", what, "give a longer sequence_length or max_length"),))
 
-    def _encode_whole(self, texts: Sequence[str], pairs: Sequence[str] | None) -> list[_Window]:
-        """Each row at its full length."""
+    def _cuts_at_once(self, limit: Limit, *, is_pair: bool) -> bool:
+        """Whether rows are cut while they are tokenised: not where it depends on the row how."""
+        if self._backend is None or limit.overflow == "reject":
+            return False
+        return limit.overflow == "truncate" or not is_pair
+
+    def _run(self, chunk: _Texts, limit: Limit) -> Sequence[Any]:
+        """One encoding per row: cut already, or at its full length."""
+        texts, pairs = chunk.texts, chunk.pairs
         if self._backend is None:
             encoded = self.transformers_tokenizer(
                 list(texts), list(pairs) if pairs is not None else None, verbose=False
             )
             ids = encoded["input_ids"]
             types = encoded.get("token_type_ids") or [[0] * len(row) for row in ids]
-            return [_Window(row, *both) for row, both in enumerate(zip(ids, types, strict=True))]
-        self._backend.no_truncation()
+            return [_Window(*both) for both in zip(ids, types, strict=True)]
         self._backend.no_padding()
-        batch = list(texts) if pairs is None else list(zip(texts, pairs, strict=True))
-        encodings = self._backend.encode_batch_fast(batch)
-        return [_Window(row, encoding.ids, encoding.type_ids) for row, encoding in enumerate(encodings)]
+        if self._cuts_at_once(limit, is_pair=pairs is not None):
+            side = self.transformers_tokenizer.truncation_side
+            self._backend.enable_truncation(limit.max_tokens, strategy="longest_first", direction=side)
+        else:
+            self._backend.no_truncation()
+        encodings: Sequence[Any] = self._backend.encode_batch_fast(
+            texts if pairs is None else list(zip(texts, pairs, strict=True))
+        )
+        self._backend.no_truncation()
+        return encodings
 
-    def _divide(self, whole: _Window, text: str, pair: str | None, limit: Limit) -> list[_Window]:
+    def _settle(self, encodings: Sequence[Any], chunk: _Texts, limit: Limit) -> dict[int, _Fate]:
+        """What becomes of the rows that have no token, or too many."""
+        lengths = np.fromiter(map(len, encodings), np.int32, len(encodings))
+        fates = {row: _Fate(rejection=_reject_empty()) for row in np.flatnonzero(lengths == 0).tolist()}
+        for row in np.flatnonzero(lengths >= limit.max_tokens).tolist():
+            fate = self._fit(encodings[row], chunk.row(row), limit)
+            if fate is not None:
+                fates[row] = fate
+        return fates
+
+    def _fit(self, encoding: Any, texts: tuple[str, str | None], limit: Limit) -> _Fate | None:
+        """What becomes of a row that reaches the limit; None where it goes no further."""
+        tokens = len(encoding)
+        if self._cuts_at_once(limit, is_pair=texts[1] is not None):
+            rest = encoding.overflowing
+            if not rest:
+                return None
+            windows = [encoding, *rest] if limit.overflow == "split" else [encoding]
+        elif tokens == limit.max_tokens:
+            return None
+        elif limit.overflow == "reject":
+            return _Fate(rejection=_reject_long(tokens, limit))
+        else:
+            windows = self._divide(tokens, texts, limit)
+        return _Fate(windows, truncated=len(windows) == 1)
+
+    def _divide(self, tokens: int, texts: tuple[str, str | None], limit: Limit) -> list[_Window]:
         """A row that is too long: cut to the limit, or the windows over it.
 
         Of a pair only the first text is split; where the second leaves no room in a window there is
         nothing to split, and the longer of the two is cut.
         """
-        if limit.overflow == "split" and pair is None:
-            return self._cut(whole.row, (text, None), limit.max_tokens, "longest_first")
+        if limit.overflow == "split" and texts[1] is None:
+            return self._cut(texts, limit.max_tokens, "longest_first")
         if limit.overflow == "split":
-            first = len(
-                self.transformers_tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-            )
-            if len(whole.ids) - first < limit.max_tokens:
-                return self._cut(whole.row, (text, pair), limit.max_tokens, "only_first")
-        return self._cut(whole.row, (text, pair), limit.max_tokens, "longest_first")[:1]
+            alone = self.transformers_tokenizer(texts[0], add_special_tokens=False, verbose=False)
+            if tokens - len(alone["input_ids"]) < limit.max_tokens:
+                return self._cut(texts, limit.max_tokens, "only_first")
+        return self._cut(texts, limit.max_tokens, "longest_first")[:1]
 
-    def _cut(self, row: int, texts: tuple[str, str | None], most: int, how: str) -> list[_Window]:
+    def _cut(self, texts: tuple[str, str | None], most: int, how: str) -> list[_Window]:
         """The first window, and those that go on after it where the tokenizer can say."""
         encoded = self.transformers_tokenizer(
             *texts,
@@ -145,31 +218,50 @@ class Tokenizer:
         )
         ids, types = encoded["input_ids"], encoded["token_type_ids"]
         if ids and isinstance(ids[0], int):
-            return [_Window(row, ids, types)]
-        return [_Window(row, *both) for both in zip(ids, types, strict=True)]
+            return [_Window(ids, types)]
+        return [_Window(*both) for both in zip(ids, types, strict=True)]
 
-    def pack(self, ids: Sequence[list[int]], types: Sequence[list[int]], rows: Sequence[int]) -> Items:
-        """Items of N token lists, and the row each belongs to."""
-        if not self._is_typed:
-            types = [[0] * len(row) for row in ids]
-        lengths = np.fromiter((len(row) for row in ids), np.int32, len(ids))
+    def _flatten(
+        self, encodings: Sequence[Any], fates: Mapping[int, _Fate], start: int, *, is_pair: bool
+    ) -> _Flat:
+        """A chunk's windows, in row order."""
+        windows, counts = encodings, np.ones(len(encodings), dtype=np.int64)
+        if fates:
+            windows = [
+                window
+                for row, encoding in enumerate(encodings)
+                for window in (fates[row].windows if row in fates else (encoding,))
+            ]
+            counts[list(fates)] = [len(fate.windows) for fate in fates.values()]
+        lengths = np.fromiter(map(len, windows), np.int32, len(windows))
+        total = int(lengths.sum())
+        types = np.zeros(total, dtype=np.int32)
+        if self._is_typed and (is_pair or self._types_of_one_text):
+            types = _flat((window.type_ids for window in windows), total)
+        rows = np.repeat(np.arange(start, start + len(encodings), dtype=np.int64), counts)
+        return rows, lengths, _flat((window.ids for window in windows), total), types
+
+    @cached_property
+    def _types_of_one_text(self) -> bool:
+        """Whether a text without a second one has any type but 0: XLNet's have."""
+        return self._backend is None or any(self._backend.encode("a").type_ids)
+
+    def _join(self, parts: Sequence[_Flat]) -> Items:
+        """Items of some chunks."""
+        nothing = (np.zeros(0, np.int64), *[np.zeros(0, np.int32)] * 3)
+        rows, lengths, ids, types = (np.concatenate(arrays) for arrays in zip(nothing, *parts, strict=True))
         offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
-        return Items(
-            rows=np.array(rows, dtype=np.int64),
-            lengths=lengths,
-            tensors={"input_ids": _flat(ids, offsets), "token_type_ids": _flat(types, offsets)},
-            fills=self._fills,
-        )
+        tensors = {"input_ids": Ragged(ids, offsets), "token_type_ids": Ragged(types, offsets)}
+        return Items(rows, lengths, tensors, self._fills)
 
 
-def _flat(rows: Sequence[list[int]], offsets: NDArray[np.int64]) -> Ragged:
-    values = np.fromiter((value for row in rows for value in row), np.int32, int(offsets[-1]))
-    return Ragged(values, offsets)
+def _flat(rows: Iterable[Sequence[int]], total: int) -> NDArray[np.int32]:
+    return np.fromiter(chain.from_iterable(rows), np.int32, total)
 
 
-def _reject_empty(row: int) -> Rejection:
-    return Rejection(row, "empty_input", "the text has no token, and the model adds none")
+def _reject_empty() -> Rejection:
+    return Rejection(0, "empty_input", "the text has no token, and the model adds none")
 
 
-def _reject_long(row: int, tokens: int, limit: Limit) -> Rejection:
-    return Rejection(row, "too_long", f"{tokens} tokens, and the longest shape holds {limit.max_tokens}")
+def _reject_long(tokens: int, limit: Limit) -> Rejection:
+    return Rejection(0, "too_long", f"{tokens} tokens, and the longest shape holds {limit.max_tokens}")

@@ -10,7 +10,7 @@ from batchneuron.artifacts import Artifact
 from batchneuron.backends.backend import CompileRequest
 from batchneuron.columns import Columns
 from batchneuron.plan import Calibration
-from batchneuron.run_folder import RunRecord
+from batchneuron.run_record import RunRecord
 from batchneuron.shapes import Ladder
 from batchneuron.spec.sections import JobSpec
 from batchneuron.tokenize import Limit

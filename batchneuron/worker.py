@@ -27,6 +27,9 @@ from batchneuron.work_order import WorkOrder
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _PARENT_IS_GONE = 75
+# How long a thread may keep the GIL while another waits for it. A device answers within milliseconds, and
+# with Python's 5 ms it would then stand still for as long again.
+_SWITCH_S = 0.0005
 _Result = TypeVar("_Result")
 Inbox = queue.SimpleQueue[Shard | None]
 Send = Callable[[Event], None]
@@ -119,6 +122,7 @@ def own_process(core: Core) -> None:
     if core.cpus:
         os.sched_setaffinity(0, core.cpus)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    sys.setswitchinterval(_SWITCH_S)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -23,6 +23,8 @@ class WrittenPart:
     path: Path
     size_bytes: int
     sha256: str
+    metadata: Mapping[str, str]
+    """What its footer says."""
 
 
 def write_part(table: pa.Table, path: Path, metadata: Mapping[str, str], compression: str) -> WrittenPart:
@@ -51,7 +53,7 @@ def write_part(table: pa.Table, path: Path, metadata: Mapping[str, str], compres
         )
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return WrittenPart(path, _check_footer(path, table), digest)
+        return WrittenPart(path, _check_footer(path, table), digest, metadata)
     except OSError as error:
         path.unlink(missing_ok=True)
         raise explain_disk_error(error, path, table.nbytes) from error

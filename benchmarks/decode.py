@@ -155,9 +155,9 @@ def time_ours(case: Case, folder: Path, rows: pa.Table) -> float:
     from batchneuron.backends.backend import CompileRequest
     from batchneuron.backends.torch_eager import TorchExecutable
     from batchneuron.execute import execute
+    from batchneuron.ladder import LadderRequest, Sample, plan_ladder
     from batchneuron.model import resolve_model
     from batchneuron.program import load_program
-    from batchneuron.shapes import LadderRequest, plan_ladder
     from batchneuron.spec.sections import ModelSpec
     from batchneuron.tasks import open_task
     from batchneuron.tokenize import Limit
@@ -169,7 +169,8 @@ def time_ours(case: Case, folder: Path, rows: pa.Table) -> float:
     made = encoder.encode(rows, Limit(limit, "reject"))
     if made.rejections:
         raise SystemExit(f"{case.task}: {made.rejections[0]}")
-    ladder = plan_ladder(made.items.lengths, LadderRequest(limit))
+    lengths = made.items.lengths
+    ladder = plan_ladder(Sample(lengths, len(lengths)), LadderRequest(limit))
     program = load_program(CompileRequest(case.task, case.options, model), "float32")
     executables = [TorchExecutable(program, shape) for shape in ladder.shapes]
     outputs = execute(made.items, ladder, executables, model.config.get("vocab_size"), lambda _: None).outputs

@@ -1,8 +1,12 @@
 #!/usr/bin/env bash
-# Makes .venv with batchneuron and its development tools. Used by `make setup`.
+# Makes .venv with batchneuron and its development tools. Used by `make setup`, and by `make lowering`
+# with VENV=.venv-lowering TORCH_SERIES=2.9.
 # Torch first, as a CPU build: from the plain index, torch brings gigabytes of CUDA along.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+venv=${VENV:-.venv}
+series=${TORCH_SERIES:-}
+torch="torch${series:+==$series.*}"
 
 find_python() {
     for name in ${PYTHON:-} python3 python3.13 python3.12 python3.11; do
@@ -21,23 +25,23 @@ install_torch() {
     fi
     # 1. A CPU build that pip already sees. 2. PyTorch's own CPU index. 3. Whatever there is.
     local seen
-    seen=$("$pip" index versions torch 2>/dev/null | grep -oE '[0-9.]+\+cpu' | head -n 1 || true)
+    seen=$("$pip" index versions torch 2>/dev/null | grep -oE "\b${series//./\\.}[0-9.]*\+cpu" | head -n 1 || true)
     if [ -n "$seen" ] && "$pip" install --quiet "torch==$seen"; then
         return
     fi
-    if "$pip" install --quiet --retries 1 --timeout 15 torch --index-url https://download.pytorch.org/whl/cpu; then
+    if "$pip" install --quiet --retries 1 --timeout 15 "$torch" --index-url https://download.pytorch.org/whl/cpu; then
         return
     fi
     echo "no CPU build of torch in reach: taking the default one, which is large" >&2
-    "$pip" install --quiet torch
+    "$pip" install --quiet "$torch"
 }
 
 python=$(find_python)
-[ -x .venv/bin/python ] || "$python" -m venv .venv
-pip=.venv/bin/pip
+[ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
+pip=$venv/bin/pip
 export PIP_DISABLE_PIP_VERSION_CHECK=1
-echo "installing into .venv ($("$python" --version)); the first time takes some minutes"
+echo "installing into $venv ($("$python" --version)); the first time takes some minutes"
 install_torch
-"$pip" install --quiet --editable '.[dev]'
-touch .venv/ready
-echo "ready: .venv/bin/batchneuron --help"
+"$pip" install --quiet --editable '.[dev]' "$torch"
+touch "$venv/ready"
+echo "ready: $venv/bin/batchneuron --help"

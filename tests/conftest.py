@@ -59,7 +59,7 @@ def make_spec(classifier: Path, rows_folder: Path, tmp_path: Path) -> Callable[.
             f"model: {{id: '{classifier}'}}\n"
             f"input: {{path: '{rows_folder}', columns: {{text: text}}}}\n"
             "shapes: {batch_size: 4, sequence_length: [8, 16, 48]}\n"
-            "backend: {workers: 0}\n"
+            "backend: {workers: 0, kind: torch}\n"
             f"output: {{path: '{tmp_path / 'out'}', shard_rows: 10}}\n"
         )
         return parse_spec(text, "test.yaml", overrides, OPTIONS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,32 +18,42 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = [
     ["__main__"],
     ["cli"],
-    ["progress", "render", "stop"],
-    ["preview", "report", "doctor"],
+    ["progress", "render", "render_machine", "stop"],
+    ["sweep", "verify", "retry"],
+    ["preview", "precompile", "report", "doctor", "starter"],
     ["run"],
-    ["prepare"],
+    ["open_run"],
+    ["prepare", "watch"],
     ["engines"],
     ["calibrate", "parity", "compile"],
-    ["supervise", "handout"],
+    ["compiler", "aside", "measure"],
+    ["supervise", "handout", "roster", "lease"],
     ["worker"],
     ["runner"],
     ["work_order"],
     ["run_folder"],
+    ["run_names"],
+    ["run_record"],
     ["pipelines"],
     ["modeling"],
     ["static_program", "present"],
     ["saved_model"],
-    ["encode", "execute", "decode", "columns", "write", "artifacts", "agreement"],
-    ["program"],
+    ["encode", "execute", "decode", "columns", "write", "artifacts", "compare"],
+    ["program", "optimum_folder", "agreement"],
+    ["attention"],
     ["backends", "stores"],
     ["tasks"],
     ["tokenize"],
+    ["fast_tokenizer"],
+    ["signature"],
     ["items", "model", "events"],
-    ["plan"],
-    ["shapes", "fingerprint"],
+    ["plan", "gather"],
+    ["forecast"],
+    ["ladder"],
+    ["shapes", "cost", "fingerprint"],
     ["sources"],
     ["spec"],
-    ["disk", "rejection", "secrets"],
+    ["disk", "rejection", "secrets", "user_cache"],
     ["errors"],
     ["__init__"],
 ]
@@ -54,15 +65,15 @@ BANNED_NAMES = {"utils", "common", "helpers", "base", "manager", "core"}
 # Which libraries are whose.
 OWNERS = {
     "click": {"cli"},
-    "multiprocess": {"calibrate", "parity", "compile", "supervise", "worker", "engines"},
+    "multiprocess": {"aside", "compile", "compiler", "supervise", "worker", "engines"},
     "datasets": {"sources"},
     "PIL": {"tasks", "present"},
-    "torch": {"program", "backends", "static_program", "modeling", "present"},
+    "torch": {"program", "attention", "tasks", "backends", "static_program", "modeling", "present"},
     "torch_neuronx": {"backends"},
     "openvino": {"backends"},
     "boto3": {"artifacts", "stores"},
     "transformers": {
-        *{"program", "tokenize", "backends", "tasks"},
+        *{"program", "attention", "fast_tokenizer", "backends", "tasks"},
         *{"saved_model", "static_program", "present", "modeling", "pipelines"},
     },
     "ruamel": {"spec"},
@@ -147,10 +158,21 @@ def test_only_the_two_mains_catch_everything(path):
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_the_environment_is_read_by_its_owners_only(path):
     """Variables in a spec, the cache's place, and what a backend owns."""
-    owners = {"spec/parse.py", "artifacts.py", "worker.py"}
+    owners = {"spec/parse.py", "user_cache.py", "worker.py"}
     relative = path.relative_to(PACKAGE).as_posix()
     reads = "os.environ" in path.read_text() or "os.getenv" in path.read_text()
     assert not reads or relative in owners or relative.startswith("backends/")
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_only_the_neuron_backends_know_the_sdk(path):
+    """Its library, and the names of its variables."""
+    if path.relative_to(PACKAGE).as_posix().startswith("backends/neuron_"):
+        return
+    assert not [line for name, _, line in iter_imports(path) if name.split(".")[0] == "torch_neuronx"]
+    for node in ast.walk(ast.parse(path.read_text())):
+        text = node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
+        assert not re.fullmatch(r"(NEURON|TORCH_NEURONX)_[A-Z_]+", text), f"{path}: {text}"
 
 
 @pytest.mark.parametrize(
@@ -159,6 +181,13 @@ def test_the_environment_is_read_by_its_owners_only(path):
 )
 def test_importing_is_light(name):
     """The parent plans and supervises without a framework; a worker's environment comes before torch."""
-    heavy = "{'torch', 'transformers', 'datasets', 'torch_neuronx'}"
+    heavy = "{'torch', 'transformers', 'datasets', 'torch_neuronx', 'openvino'}"
     code = f"import sys, {name}; print(sorted({heavy} & set(sys.modules)))"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
+
+
+def test_the_help_waits_for_no_library():
+    """All commands are imported to list them; what they need they import when they run."""
+    heavy = "{'numpy', 'pyarrow', 'pydantic', 'rich', 'ruamel', 'multiprocess', 'tokenizers'}"
+    code = f"import sys, batchneuron.cli; print(sorted({heavy} & set(sys.modules)))"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"

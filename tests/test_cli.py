@@ -14,6 +14,7 @@ from click.testing import CliRunner
 
 from batchneuron.cli import cli, main
 from batchneuron.sources import location
+from tests.backends.planted import ignored_mask, nudge, plant
 
 
 @pytest.fixture
@@ -23,7 +24,7 @@ def job(classifier, rows_folder, tmp_path):
         "task: text-classification\n"
         f"model: {{id: '{classifier}'}}\n"
         f"input: {{path: '{rows_folder}', columns: {{text: text}}}}\n"
-        "backend: {workers: 0}\n"
+        "backend: {workers: 0, kind: torch}\n"
         f"output: {{path: '{tmp_path / 'out'}'}}\n"
     )
     return path
@@ -94,6 +95,7 @@ def test_plan_and_dry_run_write_nothing(call, job, tmp_path, command):
 
     assert code == 0
     assert "shapes" in out and "padding" in out and "to compile  1 artifact" in out
+    assert "% of all slots, in a sample; " in out and "% at least with " in out
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -227,6 +229,7 @@ def test_the_version_names_the_stack(call):
         "batchneuron",
         "torch",
         "transformers",
+        "openvino",
         "datasets",
         "pyarrow",
         "torch-neuronx",
@@ -252,3 +255,29 @@ def test_a_closed_pipe_is_no_error(job):
     )
     assert ended.returncode == 0
     assert "Traceback" not in ended.stderr
+
+
+def test_a_program_that_ignores_the_mask_ends_with_78_and_its_figures(call, job, tmp_path, monkeypatch):
+    plant(monkeypatch, bfloat16=ignored_mask)
+
+    code, out, err = call("run", job, "--set", "backend.precision=bfloat16")
+
+    assert (code, out) == (78, "")
+    assert "planted bfloat16: the compiled program does not agree with the reference" in err
+    assert "labels agree in" in err and "at least 98.0% is needed" in err
+    assert "→ set backend.precision: float32" in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_run_plan_and_report_tell_how_the_programs_agree(call, job, tmp_path, monkeypatch):
+    plant(monkeypatch, bfloat16=nudge)
+    half = ("--set", "backend.precision=bfloat16")
+    assert "agreement   not held against the reference yet" in call("plan", job, *half)[1]
+
+    _, _, err = call("run", job, *half)
+    _, planned, _ = call("plan", job, *half)
+    _, reported, _ = call("report", tmp_path / "out")
+
+    line = "agrees with the reference: "
+    assert all(line in text for text in (err, planned, reported))
+    assert "labels 100.0%, scores within 0.0" in reported

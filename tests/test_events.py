@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 from batchneuron import events
 from batchneuron.events import (
     BatchDone,
+    CoreRetired,
     Event,
     Failure,
     PartDone,
@@ -21,7 +22,10 @@ from batchneuron.events import (
 
 FAILURE = Failure("OSError", "disk\nfull", 75, retryable=True, traceback="Traceback …")
 DONE = PartDone(3, 37, 1, 2, 300, 400, 5000, "0" * 64, created=True, seconds=StageSeconds(0.1, 0.2, 0.3))
-EVENTS = [WorkerReady(1.5), BatchDone(128), DONE, ShardFailed(3, FAILURE), WorkerBroken(FAILURE)]
+EVENTS = [
+    *(WorkerReady(1.5), BatchDone(128), DONE, ShardFailed(3, FAILURE), WorkerBroken(FAILURE)),
+    CoreRetired(4, "NRT_HW_ERR_NC_UE"),
+]
 
 
 def test_there_is_an_example_of_every_event():

@@ -1,5 +1,8 @@
 """Execution: what the device sees, and that each item gets its own answer whatever it travels with."""
 
+import threading
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -124,6 +127,46 @@ def test_a_token_outside_the_vocabulary_never_reaches_the_device(token, vocabula
 def test_the_last_token_of_the_vocabulary_is_inside_and_none_means_no_check():
     assert run([[99]], vocabulary=100).outputs.stack(0).tolist() == [99]
     assert run([[999]], vocabulary=None).outputs.stack(0).tolist() == [999]
+
+
+def test_a_batch_is_made_while_the_device_is_busy_with_the_one_before():
+    items = make_items([[3], [4] * 9, [5] * 17])
+    made = [threading.Event() for _ in items.lengths]
+    inner = items.tensors["input_ids"]
+
+    class WatchedSequences:
+        def pad(self, picks, length, fill):
+            made[picks[0]].set()
+            return inner.pad(picks, length, fill)
+
+    def answer(ids, mask):
+        following = {5: 1, 4: 0}.get(int(ids[0, 0]))
+        assert following is None or made[following].wait(10)
+        return (ids[:, 0].astype(np.float32),)
+
+    watched = replace(items, tensors={"input_ids": WatchedSequences()})
+    ladder = Ladder((Shape(1, 3), Shape(1, 9), Shape(1, 17)))
+    executed = execute(watched, ladder, load_all(ladder, answer), None, lambda _: None)
+
+    assert executed.outputs.stack(0).tolist() == [3, 4, 5]
+
+
+def test_an_error_while_a_batch_is_made_is_raised():
+    items = replace(make_items([[3], [4]]), tensors={"input_ids": None})
+
+    with pytest.raises(AttributeError):
+        execute(items, LADDER, load_all(LADDER), None, lambda _: None)
+
+
+def test_left_overs_travel_in_a_longer_shape_where_bits_do_not_depend_on_it():
+    executables = load_all(LADDER)
+    tokens = [[1], [2], [3], [4], [5], [6] * 8, [7] * 8]
+
+    executed = execute(make_items(tokens), LADDER, executables, None, lambda _: None, spills=True)
+
+    assert [batch["input_ids"].shape for batch in executables[0].seen] == [(3, 8), (4, 3)]
+    assert executed.outputs.stack(0).tolist() == [sum(ids) for ids in tokens]
+    assert executed.slots == 3 * 8 + 4 * 3
 
 
 def test_no_items_are_no_batches():

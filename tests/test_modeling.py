@@ -217,7 +217,7 @@ def test_a_model_of_optimum_neuron_is_recognised(classifier, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({**config, "neuron": section}))
     (tmp_path / "model.neuron").write_bytes(b"PK")
 
-    with pytest.raises(BackendError, match="needs the Neuron backend"):
+    with pytest.raises(BackendError, match="needs the backend neuron-trace"):
         NeuronModelForSequenceClassification.from_pretrained(tmp_path)
 
 

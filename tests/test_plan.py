@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from batchneuron.forecast import Forecast
 from batchneuron.plan import (
     MAX_SHARD_ROWS,
     MAX_SHARDS,
@@ -13,6 +14,7 @@ from batchneuron.plan import (
     Plan,
     Shard,
     cut_shards,
+    expect_part_bytes,
     head_slices,
     plan_from_json,
     plan_to_json,
@@ -115,9 +117,9 @@ def test_files_that_divide_evenly_by_nothing():
 
 @settings(max_examples=25, deadline=None)
 @given(inventories, st.integers(1, 25), st.floats(0, 600), st.floats(0, 1))
-def test_a_plan_survives_json_byte_for_byte(inventory, shard_rows, tokens_per_row, padding_share):
+def test_a_plan_survives_json_byte_for_byte(inventory, shard_rows, tokens_per_row, share):
     ladder = Ladder((Shape(7, 8), Shape(3, 37)))
-    plan = Plan(cut_shards(inventory, shard_rows), ladder, tokens_per_row, padding_share)
+    plan = Plan(cut_shards(inventory, shard_rows), ladder, tokens_per_row, Forecast(share, share, None))
 
     text = plan_to_json(plan)
 
@@ -171,3 +173,17 @@ def test_a_sample_of_shards_reaches_from_the_first_to_the_last(count, most):
     assert (indices[0], indices[-1]) == (0, count - 1)
     gaps = np.diff(indices)
     assert not gaps.size or gaps.max() - gaps.min() <= 1
+
+
+@pytest.mark.parametrize(
+    ("bytes_per_row", "shard_rows", "expected"),
+    [(904, 10, 50_000), (904, 1_000, 185_000), (10 << 20, 1_000, 256 << 20)],
+)
+def test_a_part_is_expected_to_hold_its_rows_and_what_is_predicted(bytes_per_row, shard_rows, expected):
+    inventory = make_inventory([[30], [], [7]], bytes_per_row)
+
+    assert expect_part_bytes(inventory, shard_rows) == expected
+
+
+def test_without_rows_a_part_takes_nothing():
+    assert expect_part_bytes(make_inventory([[]]), 10) == 0

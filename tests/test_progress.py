@@ -7,8 +7,12 @@ import pytest
 from rich.console import Console
 
 from batchneuron import progress
-from batchneuron.events import BatchDone, PartDone, StageSeconds, WorkerReady
+from batchneuron.agreement import Agreement, Parity, ShapeAgreement
+from batchneuron.compile import CompileEvent
+from batchneuron.errors import ParityError
+from batchneuron.events import BatchDone, CoreRetired, PartDone, StageSeconds, WorkerReady
 from batchneuron.progress import Meter, Reporter
+from batchneuron.shapes import Shape
 from tests.backends.arithmetic import ArithmeticBackend
 
 
@@ -86,10 +90,13 @@ def test_the_clock(seconds, clock):
     assert meter.line().endswith(f", {clock} left")
 
 
-def make_opened(name="nightly", left=37, rows=42):
+def make_opened(name="nightly", left=37, rows=42, parity=None, wished="auto"):
     return SimpleNamespace(
         prepared=SimpleNamespace(
-            spec=SimpleNamespace(name=name, task="text-classification"), backend=ArithmeticBackend()
+            spec=SimpleNamespace(
+                name=name, task="text-classification", backend=SimpleNamespace(workers=wished)
+            ),
+            backend=ArithmeticBackend(),
         ),
         plan=SimpleNamespace(
             rows=rows,
@@ -97,14 +104,15 @@ def make_opened(name="nightly", left=37, rows=42):
             ladder=SimpleNamespace(shapes=(1,)),
             tokens_per_row=10.0,
         ),
-        missing=(SimpleNamespace(rows=left),) if left else (),
+        missing=(SimpleNamespace(rows=left), SimpleNamespace(rows=0)) if left else (),
+        order=SimpleNamespace(record=SimpleNamespace(parity=parity)),
         workers=1,
     )
 
 
-def make_reporter(**console):
+def make_reporter(width=60, **console):
     text = io.StringIO()
-    return Reporter(Console(file=text, width=60, **console)), text
+    return Reporter(Console(file=text, width=width, **console)), text
 
 
 def test_off_a_terminal_a_plain_line_now_and_then(monkeypatch):
@@ -146,9 +154,86 @@ def test_with_nothing_left_there_is_no_bar():
     assert "\x1b[?25" not in text.getvalue()
 
 
+def test_compiling_counts_the_programs_that_are_there_already():
+    reporter, text = make_reporter()
+    for key, step in [
+        ("a", "reused"),
+        ("b", "started"),
+        ("b", "compiled"),
+        ("c", "waiting"),
+        ("c", "fetched"),
+    ]:
+        seconds = 125.0 if step == "compiled" else 1.0
+        note = "another process compiles it" if step == "waiting" else ""
+        reporter.on_compile(CompileEvent(step, Shape(4, 8), key, seconds, note), 3)
+    reporter.on_check(1)
+
+    assert text.getvalue().splitlines() == [
+        "compiling 2 of 3: shape 4x8 …",
+        "compiled shape 4x8 in 2:05",
+        "another process compiles it",
+        "holding 1 program against the reference …",
+    ]
+
+
+def test_falling_back_says_why():
+    reporter, text = make_reporter()
+    reporter.on_fallback(ParityError("it does not agree\n    shape 4x8", "cpu bfloat16", "hint"))
+
+    assert text.getvalue().startswith("warning: cpu bfloat16: it does not agree\n    shape 4x8\n")
+    assert "takes float32" in text.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("parity", "line"),
+    [
+        (None, None),
+        (Parity("reference"), None),
+        (Parity("off"), "not held against the reference: backend.parity_rows is 0"),
+        (
+            Parity(
+                "measured", None, (ShapeAgreement("4x8", Agreement(64, None, None, 0.0021, 0.001, 0.992)),)
+            ),
+            "agrees with the reference: 64 rows, labels 99.2%, scores within 0.002",
+        ),
+        (
+            Parity("measured", None, (ShapeAgreement("4x8", Agreement(1, 0.99998, 0.99999)),)),
+            "agrees with the reference: 1 row, cosine of vectors at least 0.99998",
+        ),
+    ],
+)
+def test_what_the_gate_found_stands_under_the_job(parity, line):
+    reporter, text = make_reporter()
+    reporter.on_open(make_opened(left=42, parity=parity))
+    reporter.close()
+
+    assert text.getvalue().splitlines()[1:] == ([line] if line else [])
+
+
 @pytest.mark.parametrize("name", ["a [b] c", "[/nightly]", "[red]x"])
 def test_a_name_with_brackets_is_shown_as_it_is(name):
     reporter, text = make_reporter()
     reporter.on_open(make_opened(name))
 
     assert text.getvalue().startswith(f"{name} · ")
+
+
+def test_a_core_that_is_given_up_is_told_once():
+    reporter, text = make_reporter()
+    reporter.on_open(make_opened(left=42))
+    reporter.on_event(CoreRetired(3, "NRT_HW_ERR_NC_UE (1202) [nc3]"))
+
+    assert text.getvalue().splitlines()[1:] == [
+        "warning: core 3 gets no more work: NRT_HW_ERR_NC_UE (1202) [nc3]"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("wished", "line"),
+    [(4, "warning: 4 workers were asked for, and there is 1 core"), (1, None), ("auto", None)],
+)
+def test_fewer_cores_than_asked_for_are_told(wished, line):
+    reporter, text = make_reporter(width=100)
+    reporter.on_open(make_opened(left=42, wished=wished))
+
+    assert text.getvalue().splitlines()[1:] == ([line] if line else [])

@@ -2,7 +2,7 @@
 
 import shutil
 from collections import Counter
-from dataclasses import replace
+from dataclasses import astuple, replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,7 +19,7 @@ from batchneuron.report import (
     read_status,
 )
 from batchneuron.run import run_job
-from batchneuron.run_folder import Progress
+from batchneuron.run_record import Progress
 from batchneuron.spec.parse import parse_spec
 from batchneuron.tasks import OPTIONS
 from tests.tiny import make_texts
@@ -106,8 +106,10 @@ def test_what_it_cost(run):
     slots, tokens = sum(part.slots for part in run.done_now), sum(part.tokens for part in run.done_now)
     assert speed.padding_share == 1 - tokens / slots
     assert speed.truncated == sum(part.truncated for part in run.done_now) > 0
-    assert 0 < speed.rows_per_s < 42 / max(speed.execute_s, 1e-9)
-    assert min(speed.encode_s, speed.execute_s, speed.finish_s) > 0
+    assert 0 < speed.rows_per_s < 42 / max(speed.seconds.device_s, 1e-9)
+    assert min(astuple(speed.seconds)) > 0
+    assert speed.seconds.write_s == pytest.approx(sum(part.seconds.write_s for part in run.done_now))
+    assert speed.rows == 42
 
 
 def test_tokens_and_truncation_by_hand(run, table):
@@ -120,10 +122,10 @@ def test_tokens_and_truncation_by_hand(run, table):
 
 
 def test_a_part_that_another_runner_had_made_first_is_counted_once(copy, run):
-    folder, _ = open_folder(str(copy))
+    folder, record = open_folder(str(copy))
     (copy / ".batchneuron" / "manifest.json").unlink()
     late = replace(run.done_now[0], created=False, truncated=1000, rejected=1000)
-    folder.write_progress(Progress("zz", 1.0, (late,)))
+    folder.write_progress(record, Progress("zz", 1.0, (late,)))
 
     speed = read_speed(str(copy))
 

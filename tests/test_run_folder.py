@@ -14,8 +14,11 @@ from hypothesis import strategies as st
 from batchneuron.errors import OutputConflict
 from batchneuron.events import PartDone, StageSeconds
 from batchneuron.fingerprint import Fingerprint
+from batchneuron.forecast import Forecast
 from batchneuron.plan import Plan, cut_shards
-from batchneuron.run_folder import FINGERPRINT_KEY, Progress, RunFolder, part_name
+from batchneuron.run_folder import FINGERPRINT_KEY, RunFolder
+from batchneuron.run_names import part_name
+from batchneuron.run_record import Progress
 from batchneuron.shapes import Ladder, Shape
 from batchneuron.stores.local import LocalStore
 from batchneuron.write import write_part
@@ -23,7 +26,9 @@ from tests.test_plan import make_inventory
 
 FINGERPRINT = Fingerprint({"task": "x", "options": {"top_k": 1}})
 LADDER = Ladder((Shape(4, 8),))
-PLAN = Plan(cut_shards(make_inventory([[11, 11, 11, 4], [], [5]]), 16), LADDER, 7.5, 0.25)
+PLAN = Plan(
+    cut_shards(make_inventory([[11, 11, 11, 4], [], [5]]), 16), LADDER, 7.5, Forecast(0.25, 0.2, None)
+)
 
 
 @pytest.fixture
@@ -68,8 +73,7 @@ def path_of(folder, record, index):
 
 def test_a_new_folder_is_for_nothing(folder):
     assert folder.read_run() is None
-    assert folder.read_manifest() is None
-    assert folder.read_progress() == ()
+    assert folder.list_left() == ()
 
 
 def test_a_run_is_read_back_as_it_was_created(folder, record):
@@ -187,11 +191,11 @@ def test_strays_are_all_that_is_not_of_this_run(folder, record):
 
 def test_progress_of_every_runner_is_kept_and_the_latest_word_of_each(folder, record):
     done = [commit(folder, record, index) for index in range(3)]
-    folder.write_progress(Progress("a", 1.0, tuple(done[:1])))
-    folder.write_progress(Progress("b", 9.0, tuple(done[2:])))
-    folder.write_progress(Progress("a", 2.5, tuple(done[:2])))
+    folder.write_progress(record, Progress("a", 1.0, tuple(done[:1])))
+    folder.write_progress(record, Progress("b", 9.0, tuple(done[2:])))
+    folder.write_progress(record, Progress("a", 2.5, tuple(done[:2])))
 
-    assert folder.read_progress() == (
+    assert folder.read_progress(record) == (
         Progress("a", 2.5, tuple(done[:2])),
         Progress("b", 9.0, tuple(done[2:])),
     )
@@ -201,10 +205,10 @@ def test_progress_of_every_runner_is_kept_and_the_latest_word_of_each(folder, re
 def test_progress_that_a_power_cut_damaged_does_not_stop_anybody(folder, record, content):
     """It is advisory and not flushed to disk, so that it may come back as anything."""
     done = Progress("b", 1.0, (commit(folder, record, 0),))
-    folder.write_progress(done)
-    folder.store.replace_bytes(".batchneuron/progress/a.json", content)
+    folder.write_progress(record, done)
+    folder.store.replace_bytes(f".batchneuron/progress/{record.run8}-a.json", content)
 
-    assert folder.read_progress() == (done,)
+    assert folder.read_progress(record) == (done,)
 
 
 @pytest.mark.parametrize("name", ["run.json", "manifest.json"])
@@ -213,7 +217,7 @@ def test_a_damaged_record_is_refused_and_not_a_crash(folder, record, name):
     path.write_bytes(b'{"fingerprint": ')
 
     with pytest.raises(OutputConflict):
-        (folder.read_run if name == "run.json" else folder.read_manifest)()
+        folder.read_run() if name == "run.json" else folder.read_manifest(record)
 
 
 def test_the_manifest_lists_every_part_with_its_bytes(folder, record):
@@ -221,7 +225,7 @@ def test_the_manifest_lists_every_part_with_its_bytes(folder, record):
 
     manifest = folder.write_manifest(record, PLAN, done)
 
-    assert folder.read_manifest() == manifest
+    assert folder.read_manifest(record) == manifest
     assert (manifest.rows, manifest.rejected, manifest.fingerprint) == (42, 0 + 1 + 2 + 3, record.fingerprint)
     for part, shard in zip(manifest.parts, PLAN.shards, strict=True):
         content = (folder.store.root / "data" / part.name).read_bytes()
@@ -262,7 +266,7 @@ def test_two_finishers_write_the_same_and_a_part_made_again_is_listed_anew(folde
     again = commit(folder, record, 2)
     second = folder.write_manifest(record, PLAN, {**done, 2: again})
 
-    assert folder.read_manifest() == second
+    assert folder.read_manifest(record) == second
     assert second.parts[2].sha256 == sha256(path_of(folder, record, 2).read_bytes()).hexdigest()
 
 

@@ -99,6 +99,44 @@ def test_a_row_becomes_the_same_items_whoever_its_neighbours_are(tokenizer, coun
     assert together.items.lengths.tolist() == [len(ids) for ids in token_ids(together)]
 
 
+@pytest.mark.parametrize("overflow", ["truncate", "split", "reject"])
+def test_rows_of_a_large_shard_keep_their_numbers(tokenizer, overflow):
+    """Rows are tokenised a few hundred at a time."""
+    counts = [1 + row % 5 for row in range(700)]
+    counts[300] = counts[699] = LIMIT  # two words too many
+
+    made = tokenizer.encode([make_text(count) for count in counts], None, Limit(LIMIT, overflow))
+
+    long = {"truncate": [300, 699], "split": [300, 300, 699, 699], "reject": []}[overflow]
+    assert made.items.rows.tolist() == sorted([*(set(range(700)) - {300, 699}), *long])
+    assert np.flatnonzero(made.truncated).tolist() == ([300, 699] if overflow == "truncate" else [])
+    assert [rejection.row for rejection in made.rejections] == ([300, 699] if overflow == "reject" else [])
+    expected = [min(count + 2, LIMIT) for row, count in enumerate(counts) if row not in (300, 699)]
+    others = ~np.isin(made.items.rows, [300, 699])
+    assert made.items.lengths[others].tolist() == expected
+
+
+def test_types_of_a_text_that_are_not_zero_are_kept(model, tmp_path):
+    """XLNet's last token has a type of its own."""
+    folder = shutil.copytree(model.folder, tmp_path / "typed")
+    path = folder / "tokenizer.json"
+    content = json.loads(path.read_text())
+    content["post_processor"]["single"][-1]["SpecialToken"]["type_id"] = 2
+    path.write_text(json.dumps(content))
+
+    made = Tokenizer(resolve_model(ModelSpec(id=str(folder)), "")).encode(
+        [make_text(1), make_text(9)], None, Limit(LIMIT, "truncate")
+    )
+
+    assert type_ids(made) == [[0, 0, 2], [0] * (LIMIT - 1) + [2]]
+
+
+def test_an_empty_second_text_is_one_wherever_the_first_is_cut(tokenizer):
+    made = tokenizer.encode([make_text(1), make_text(9)], ["", ""], Limit(LIMIT, "truncate"))
+
+    assert [ids[-2:] for ids in token_ids(made)] == [[SEP, SEP]] * 2
+
+
 def test_no_rows_are_no_items(tokenizer):
     for pairs in (None, []):
         made = tokenizer.encode([], pairs, Limit(LIMIT, "truncate"))

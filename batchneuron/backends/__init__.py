@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+from typing import Literal
+
 from batchneuron.backends.backend import Backend
+from batchneuron.backends.neuron_devices import Places, find_family, is_neuron_machine
+from batchneuron.backends.neuron_host import NeuronHost
+from batchneuron.backends.neuron_native import NativeBackend, keep_out_of_parent
+from batchneuron.backends.neuron_stack import BackendKind, choose_backend
+from batchneuron.backends.neuron_trace import TraceBackend
+from batchneuron.backends.openvino_cpu import OpenVinoBackend
 from batchneuron.backends.torch_eager import TorchBackend
 from batchneuron.errors import BackendError
 from batchneuron.spec.sections import JobSpec
+
+Kind = Literal["cpu", "torch", "neuron-trace", "neuron"]
 
 
 def open_backend(spec: JobSpec) -> Backend:
@@ -14,12 +25,68 @@ def open_backend(spec: JobSpec) -> Backend:
     Raises:
         BackendError: it is not available here.
     """
-    match spec.backend.kind:
-        case "auto" | "cpu" | "torch":
+    match choose_kind(spec):
+        case "cpu" if has_openvino():
+            return OpenVinoBackend(spec.backend, spec.model)
+        case "cpu" | "torch":
             return TorchBackend(spec.backend, spec.model)
-        case kind:
-            raise BackendError(
-                f"backend '{kind}' is not available in this version",
-                "backend.kind",
-                "use auto, cpu or torch; the same spec will run on Neuron when it is",
-            )
+        case "neuron-trace":
+            return TraceBackend(_open_host("neuron-trace", spec), spec.model)
+        case "neuron":
+            keep_out_of_parent()
+            return NativeBackend(_open_host("neuron", spec))
+
+
+def has_openvino() -> bool:
+    """Whether the cpu backend is installed."""
+    return find_spec("openvino") is not None
+
+
+def explain_substitute(spec: JobSpec) -> str | None:
+    """A line for people where torch does what the cpu backend would do faster; None where it does not."""
+    if choose_kind(spec) != "cpu" or has_openvino():
+        return None
+    return "OpenVINO is not installed, so PyTorch runs this, slower: pip install 'batchneuron[cpu]'"
+
+
+def choose_kind(spec: JobSpec, places: Places | None = None) -> Kind:
+    """The kind a spec names; for `auto`, what fits the chip asked for, or this machine's, or else the CPU.
+
+    A Neuron machine never falls back to its CPUs by itself: where its stack is missing, opening the backend
+    says what to install.
+
+    Raises:
+        BackendError: there are devices, and nothing tells of what kind.
+    """
+    if spec.backend.kind != "auto":
+        return spec.backend.kind
+    if spec.backend.target != "auto":
+        return choose_backend(spec.backend.target)
+    places = places or Places()
+    if not is_neuron_machine(places):
+        return "cpu"
+    family = find_family(places)
+    if family is None:
+        raise BackendError(
+            "there are Neuron devices, and nothing tells of what kind",
+            "/dev/neuron*",
+            "set backend.target; or backend.kind: cpu to leave them alone",
+        )
+    return choose_backend(family)
+
+
+def _open_host(kind: BackendKind, spec: JobSpec) -> NeuronHost:
+    """This machine, with a stack that fits the backend and the chip.
+
+    Raises:
+        BackendError: says what is installed, what is needed, and the command that installs it.
+    """
+    host = NeuronHost(kind, spec.backend)
+    try:
+        host.require_stack()
+    except BackendError as error:
+        if spec.backend.kind != "auto":
+            raise
+        hint = f"{error.hint}; or say backend.kind: cpu, which leaves the chips idle"
+        raise BackendError(error.what, error.where, hint) from error
+    return host

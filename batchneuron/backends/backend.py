@@ -13,6 +13,7 @@ from typing import Protocol
 
 from pydantic import JsonValue
 
+from batchneuron.cost import DeviceCost
 from batchneuron.items import Tensor
 from batchneuron.model import Model
 from batchneuron.shapes import Shape
@@ -28,6 +29,8 @@ class Core:
     """CPUs the worker is pinned to; empty: not pinned."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """Set in the worker before its first import of a framework."""
+    is_exclusive: bool = False
+    """True: a second process on it is refused, so that there are never more workers than cores."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,10 @@ class BackendFacts:
     """False: one artifact serves every shape."""
     is_reference: bool = False
     """True: what others are compared with, so that there is nothing to compare it with."""
+    is_bit_stable_across_shapes: bool = False
+    """True: a row has the same bits in any shape that holds it, so that it may travel in a longer one."""
+    cost: DeviceCost = field(default_factory=DeviceCost)
+    """What one core is like, roughly: what the shapes are planned by."""
 
 
 @dataclass(frozen=True, slots=True)

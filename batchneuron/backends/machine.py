@@ -11,6 +11,8 @@ from pathlib import Path
 
 _CGROUP = Path("/sys/fs/cgroup")
 _UNLIMITED = "max"
+BFLOAT16_UNITS = ("amx_bf16", "avx512_bf16")
+_VECTOR_UNITS = ("avx512f", "avx2", "sve", "asimd")
 
 
 def list_cpus() -> tuple[int, ...]:
@@ -24,8 +26,7 @@ def list_cpus() -> tuple[int, ...]:
 
 def available_memory_bytes() -> int:
     """Memory that can be taken without swapping, within the control group's limit."""
-    fields = dict(line.split(":", 1) for line in _read(Path("/proc/meminfo")).splitlines() if ":" in line)
-    available = int(fields.get("MemAvailable", "0 kB").split()[0]) * 1024
+    available = _read_memory("MemAvailable")
     limit = _read(_CGROUP / "memory.max").strip()
     if limit and limit != _UNLIMITED:
         used = int(_read(_CGROUP / "memory.current").strip() or 0)
@@ -33,15 +34,37 @@ def available_memory_bytes() -> int:
     return available
 
 
+def total_memory_bytes() -> int:
+    """Memory of the machine, or of the control group: the same however much of it is in use."""
+    limit = _read(_CGROUP / "memory.max").strip()
+    total = _read_memory("MemTotal")
+    return min(total, int(limit)) if limit and limit != _UNLIMITED else total
+
+
 def cpu_target() -> str:
-    """Architecture and widest vector unit, `x86_64-avx512`: what a math library chooses its kernels by."""
-    flags = set()
+    """Architecture and best unit, `x86_64-avx512`: what a math library chooses its kernels by.
+
+    The names are the kernel's, in /proc/cpuinfo.
+    """
+    best = next((name for name in (*BFLOAT16_UNITS, *_VECTOR_UNITS) if name in _list_flags()), "generic")
+    return f"{platform.machine()}-{best.removesuffix('f')}"
+
+
+def has_bfloat16() -> bool:
+    """Whether the CPU multiplies bfloat16 itself; without, a library converts, and gains nothing."""
+    return not _list_flags().isdisjoint(BFLOAT16_UNITS)
+
+
+def _list_flags() -> frozenset[str]:
     for line in _read(Path("/proc/cpuinfo")).splitlines():
         if line.startswith(("flags", "Features")):
-            flags = set(line.partition(":")[2].split())
-            break
-    widest = next((name for name in ("avx512f", "avx2", "sve", "asimd") if name in flags), "generic")
-    return f"{platform.machine()}-{widest.removesuffix('f')}"
+            return frozenset(line.partition(":")[2].split())
+    return frozenset()
+
+
+def _read_memory(name: str) -> int:
+    fields = dict(line.split(":", 1) for line in _read(Path("/proc/meminfo")).splitlines() if ":" in line)
+    return int(fields.get(name, "0 kB").split()[0]) * 1024
 
 
 def _read(path: Path) -> str:

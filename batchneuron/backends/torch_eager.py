@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 
 from batchneuron.backends.backend import BackendFacts, CompileRequest, Core
 from batchneuron.backends.machine import cpu_target, list_cpus
-from batchneuron.errors import ProgramError
 from batchneuron.items import Tensor
 from batchneuron.model import Model
 from batchneuron.shapes import Shape
+from batchneuron.signature import require_inputs
 from batchneuron.spec.sections import BackendSpec, ModelSpec
 
 if TYPE_CHECKING:
@@ -47,12 +47,14 @@ class TorchExecutable:
         return self.program.input_names
 
     def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """Outputs [B, …] of inputs [B, …], in the order of `input_names`."""
+        """Outputs [B, …] of inputs [B, …], in the order of `input_names`.
+
+        Raises:
+            ProgramError: an input is of another shape or type.
+        """
         import torch
 
-        expected = (self.shape.batch_size, self.shape.sequence_length)
-        if any(tensor.shape != expected[:2] for tensor in inputs if tensor.ndim == 2):
-            raise ProgramError(f"inputs of {[tensor.shape for tensor in inputs]}", f"shape {self.shape}")
+        require_inputs(self.program.input_specs(self.shape), inputs, f"shape {self.shape}")
         with torch.inference_mode():
             outputs = self.program(*(torch.from_numpy(tensor) for tensor in inputs))
         return tuple(output.numpy() for output in outputs)

@@ -8,7 +8,6 @@ from dataclasses import asdict
 import click
 
 from batchneuron.cli.arguments import as_json_flag, output_folder, print_record
-from batchneuron.render import render_report, render_status
 
 
 @click.command()
@@ -16,6 +15,7 @@ from batchneuron.render import render_report, render_status
 @as_json_flag
 def status(output: str, as_json: bool) -> None:
     """How far a run has come: shards, rows, rejected rows."""
+    from batchneuron.render import render_status
     from batchneuron.report import read_status
 
     found = read_status(output)
@@ -45,6 +45,7 @@ def errors(output: str, limit: int | None, as_json: bool) -> None:
 @click.option("--rows", type=click.IntRange(min=0), default=5, show_default=True, help="Rows of the preview.")
 def report(output: str, against: str | None, rows: int) -> None:
     """Show what a run made: where it is, some rows, speed, padding, accuracy."""
+    from batchneuron.render import render_report
     from batchneuron.report import compare_labels, read_preview, read_speed, read_status
 
     agreement = compare_labels(output, against) if against else None

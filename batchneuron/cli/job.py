@@ -8,21 +8,15 @@ import signal
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
 
 from batchneuron.cli.arguments import as_json_flag, print_record, remote_code, say, set_keys, spec_file
 from batchneuron.errors import Incomplete, Interrupted
-from batchneuron.render import render_plan, render_summary
-from batchneuron.run import load_job
-from batchneuron.spec.parse import json_schema
-from batchneuron.spec.sections import JobSpec
-from batchneuron.stop import StopSignals
-from batchneuron.tasks import OPTIONS
 
-_STDERR = Console(stderr=True)
+if TYPE_CHECKING:
+    from batchneuron.spec.sections import JobSpec
 
 
 @click.command()
@@ -30,6 +24,8 @@ _STDERR = Console(stderr=True)
 @set_keys
 def validate(job: Path, overrides: tuple[str, ...]) -> None:
     """Check a spec, and report every problem at once. Reads no data."""
+    from batchneuron.run import load_job
+
     spec = load_job(job, overrides)
     click.echo(f"{job} is valid: {spec.name}, {spec.task} over {spec.input.path}")
 
@@ -42,8 +38,12 @@ def validate(job: Path, overrides: tuple[str, ...]) -> None:
 def plan(job: Path, overrides: tuple[str, ...], trust_remote_code: bool, as_json: bool) -> None:
     """Show rows, shards, shapes, padding, and what has to be compiled. Writes nothing."""
     from batchneuron.preview import preview_run
+    from batchneuron.render import render_plan
+    from batchneuron.run import load_job
 
-    preview = preview_run(load_job(job, overrides), allow_remote_code=trust_remote_code)
+    spec = load_job(job, overrides)
+    _say_substitute(spec)
+    preview = preview_run(spec, allow_remote_code=trust_remote_code)
     print_record(asdict(preview), render_plan(preview), as_json)
 
 
@@ -68,8 +68,22 @@ def run(context: click.Context, /, job: Path, overrides: tuple[str, ...], **flag
             as_json=flags["as_json"],
         )
         return
-    summary = _run(load_job(job, overrides), allow_remote_code=flags["trust_remote_code"])
+    from batchneuron.render import render_summary
+    from batchneuron.run import load_job
+
+    spec = load_job(job, overrides)
+    _say_substitute(spec)
+    summary = _run(spec, allow_remote_code=flags["trust_remote_code"])
     print_record(asdict(summary), render_summary(summary), flags["as_json"])
+
+
+def _say_substitute(spec: JobSpec) -> None:
+    """Tell, once, that something slower takes the place of what is not installed."""
+    from batchneuron.backends import explain_substitute
+
+    line = explain_substitute(spec)
+    if line is not None:
+        say(line)
 
 
 def _run(spec: JobSpec, *, allow_remote_code: bool) -> Any:
@@ -78,12 +92,23 @@ def _run(spec: JobSpec, *, allow_remote_code: bool) -> Any:
     Raises:
         Interrupted: Ctrl-C; what was committed stays.
     """
-    from batchneuron.progress import Reporter
-    from batchneuron.run import Watch, run_job
+    from rich.console import Console
 
-    reporter = Reporter(_STDERR)
+    from batchneuron.progress import Reporter
+    from batchneuron.run import run_job
+    from batchneuron.stop import StopSignals
+    from batchneuron.watch import Watch
+
+    reporter = Reporter(Console(stderr=True))
     with StopSignals(say) as signals:
-        watch = Watch(on_open=reporter.on_open, on_event=reporter.on_event, is_stopped=signals.is_stopped)
+        watch = Watch(
+            on_compile=reporter.on_compile,
+            on_check=reporter.on_check,
+            on_fallback=reporter.on_fallback,
+            on_open=reporter.on_open,
+            on_event=reporter.on_event,
+            is_stopped=signals.is_stopped,
+        )
         try:
             return run_job(spec, allow_remote_code=allow_remote_code, watch=watch)
         except (Incomplete, KeyboardInterrupt) as error:
@@ -105,4 +130,7 @@ def _command_line() -> str:
 @click.command()
 def schema() -> None:
     """Print the JSON Schema of a spec, for editors."""
+    from batchneuron.spec.parse import json_schema
+    from batchneuron.tasks import OPTIONS
+
     click.echo(json.dumps(json_schema(OPTIONS), indent=2))

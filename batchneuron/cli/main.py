@@ -5,16 +5,18 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Sequence
-from importlib import metadata
 
 import click
 
 from batchneuron import __version__
-from batchneuron.cli import folder, job
+from batchneuron.cli import artifacts, folder, init, job, machine
 from batchneuron.cli.arguments import say
 from batchneuron.errors import BatchNeuronError, Interrupted
 
-_COMMANDS = (job.validate, job.plan, job.run, folder.status, folder.errors, folder.report, job.schema)
+_COMMANDS = (
+    *(job.validate, job.plan, artifacts.compile, job.run, folder.status, folder.errors, folder.report),
+    *(job.schema, artifacts.cache, init.init, machine.devices, machine.doctor),
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -43,19 +45,19 @@ def _show_version(context: click.Context, _parameter: click.Parameter, wanted: b
     if not wanted or context.resilient_parsing:
         return
     click.echo(f"batchneuron {__version__}")
-    for name in ("torch", "transformers", "datasets", "pyarrow", "torch-neuronx", "neuronx-cc"):
-        click.echo(f"{name} {_find_version(name)}")
+    for name in ("torch", "transformers", "openvino", "datasets", "pyarrow", "torch-neuronx", "neuronx-cc"):
+        click.echo(f"{name} {_describe_version(name)}")
     context.exit()
 
 
-def _find_version(name: str) -> str:
+def _describe_version(name: str) -> str:
     """The installed version; the public index's `torch-neuronx` and `neuronx-cc` 1.0 are empty stubs."""
-    try:
-        version = metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return "not installed"
-    is_stub = "neuronx" in name and version.startswith("1.0")
-    return f"{version} (a stub; the SDK is at pip.repos.neuron.amazonaws.com)" if is_stub else version
+    from batchneuron.backends.neuron_stack import find_stack, find_version
+
+    stack, version = find_stack(), find_version(name)
+    is_stub = name == "torch-neuronx" and stack.kind == "stub"
+    is_stub = is_stub or (name == "neuronx-cc" and version is not None and not stack.has_compiler)
+    return f"{version} (a stub: see `batchneuron doctor`)" if is_stub else version or "not installed"
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "BATCHNEURON"})

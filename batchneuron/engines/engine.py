@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from batchneuron.events import Event
+from batchneuron.handout import Claims
 from batchneuron.plan import Shard
 from batchneuron.work_order import WorkOrder
 
@@ -19,8 +20,11 @@ class Engine(Protocol):
         shards: Sequence[Shard],
         listener: Callable[[Event], None],
         is_stopped: Callable[[], bool],
+        claims: Claims | None = None,
     ) -> None:
         """Do the shards, in about this order, and tell the listener.
+
+        Leaves to other runners what `claims` says they do; None: there is no other.
 
         Returns early, without an error, when `is_stopped` has become true; the shards in hand are
         finished first. An error that the listener raises stops the work in the same way, and is raised.

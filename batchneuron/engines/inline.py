@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from batchneuron.events import BatchDone, Event
+from batchneuron.handout import Claims, HandOut
 from batchneuron.plan import Shard
 from batchneuron.runner import open_runner
 from batchneuron.work_order import WorkOrder
+
+_POLL_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,10 +25,18 @@ class InlineEngine:
         shards: Sequence[Shard],
         listener: Callable[[Event], None],
         is_stopped: Callable[[], bool],
+        claims: Claims | None = None,
     ) -> None:
         """Do the shards in order."""
         runner = open_runner(order, lambda tokens: listener(BatchDone(tokens)))
-        for shard in shards:
-            if is_stopped():
-                return
+        handout, last = HandOut(shards, claims), None
+        while len(handout) and not is_stopped():
+            shard = handout.take(last)
+            news = handout.news()
+            if news is not None:
+                listener(news)
+            if shard is None:
+                time.sleep(_POLL_S)
+                continue
+            last = shard
             listener(runner.run(shard))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from batchneuron.backends.backend import Core
 from batchneuron.events import Event
+from batchneuron.handout import Claims
 from batchneuron.plan import Shard
 from batchneuron.supervise import Supervisor
 from batchneuron.work_order import WorkOrder
@@ -24,6 +25,7 @@ class ProcessEngine:
         shards: Sequence[Shard],
         listener: Callable[[Event], None],
         is_stopped: Callable[[], bool],
+        claims: Claims | None = None,
     ) -> None:
         """Do the shards on all cores."""
-        Supervisor(order, self.cores, listener, is_stopped).run(shards)
+        Supervisor(order, self.cores, listener, is_stopped, claims).run(shards)

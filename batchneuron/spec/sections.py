@@ -111,6 +111,10 @@ class BackendSpec(Section):
         None,
         description="Where compiled programs are shared: a folder, or an s3:// URI beside the local cache.",
     )
+    artifacts_lock: str | None = Field(
+        None,
+        description="File of `compile --lock`: shared programs that it does not name are not used.",
+    )
     parity_rows: Annotated[int, Field(ge=0)] = Field(
         64,
         description="Rows of the input that a new artifact is held against the reference with; 0: none.",
@@ -123,7 +127,7 @@ class BackendSpec(Section):
 class OutputSpec(Section):
     """Where the predictions go."""
 
-    path: str = Field(min_length=1, description="Run folder.")
+    path: str = Field(min_length=1, description="Run folder: a local one, or s3://bucket/prefix.")
     shard_rows: PositiveInt | Literal["auto"] = Field(
         "auto", description="Rows per shard, and so per output file."
     )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from batchneuron.errors import OutputUnwritable
 from batchneuron.stores.local import LocalStore
+from batchneuron.stores.s3 import open_s3_store
 from batchneuron.stores.store import Store
 
 
@@ -13,15 +14,18 @@ def open_store(location: str) -> Store:
     """The store of a run folder.
 
     Raises:
-        OutputUnwritable: no store knows this kind of location.
+        OutputUnwritable: no store knows this kind of location, or it can be none.
+        BackendError: boto3 is missing, for s3://.
     """
     scheme, found, _ = location.partition("://")
     if not found:
         return LocalStore(Path(location).expanduser().absolute())
+    if scheme == "s3":
+        return open_s3_store(location)
     if scheme == "file":
         return LocalStore(Path(location.removeprefix("file://")))
     raise OutputUnwritable(
         f"no store for '{scheme}://' in this version",
         location,
-        "write to a local folder and copy it from there",
+        "write to s3:// or to a local folder, and copy it from there",
     )

@@ -6,24 +6,24 @@ final name, so whatever is there is whole.
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import errno
+import fcntl
+import hashlib
 import os
-import socket
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from batchneuron.disk import explain_disk_error
 from batchneuron.errors import OutputConflict, OutputUnwritable
-from batchneuron.stores.store import Entry
+from batchneuron.stores.footer import read_pairs
+from batchneuron.stores.scratch import name_scratch, remove_left
+from batchneuron.stores.store import Draft, Entry
 
 _TMP = ".batchneuron/tmp"
+_LOCK = ".batchneuron/lock"
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 _RENAME_NOREPLACE = 1  # linux/fs.h
 _AT_FDCWD = -100
@@ -40,14 +40,20 @@ class LocalStore:
         """The folder."""
         return str(self.root)
 
+    def verify(self, need_bytes: int) -> None:
+        """Whether the folder is there or can be made; a disk that fills up says so when it does."""
+        found = next(path for path in (self.root, *self.root.parents) if os.access(path, os.F_OK))
+        if not found.is_dir() or not os.access(found, os.W_OK | os.X_OK):
+            raise OutputUnwritable(
+                f"cannot write in {found}", str(self.root), "set output.path to a folder you own"
+            )
+
     def prepare(self) -> None:
         """Make the folders, and remove what dead processes of this host left half-written."""
         try:
             for folder in ("data", _TMP):
                 (self.root / folder).mkdir(parents=True, exist_ok=True)
-            for left in (self.root / _TMP).glob(f"{socket.gethostname()}.*.inprogress"):
-                if not _is_alive(int(left.name.split(".")[-3])):
-                    left.unlink(missing_ok=True)
+            remove_left(self.root / _TMP)
         except OSError as error:
             raise OutputUnwritable(
                 f"cannot make the run folder: {error.strerror}",
@@ -57,10 +63,13 @@ class LocalStore:
 
     def scratch_file(self, attempt: str) -> Path:
         """A path in the same file system, named after this process."""
-        return self.root / _TMP / f"{socket.gethostname()}.{os.getpid()}.{attempt}.inprogress"
+        return name_scratch(self.root / _TMP, attempt)
 
-    def create(self, name: str, source: Path) -> bool:
+    def create(self, name: str, draft: Draft) -> bool:
         """Flush the file to disk and give it its name, unless the name is taken."""
+        return self._publish(name, draft.path)
+
+    def _publish(self, name: str, source: Path) -> bool:
         target = self.root / name
         try:
             _fsync(source)
@@ -75,7 +84,7 @@ class LocalStore:
 
     def create_bytes(self, name: str, content: bytes) -> bool:
         """Publish some bytes, unless the name is taken."""
-        return self.create(name, self._write_aside(content))
+        return self._publish(name, self._write_aside(content))
 
     def replace_bytes(self, name: str, content: bytes) -> None:
         """Publish some bytes over what is there; readers see the old ones or the new ones."""
@@ -85,6 +94,30 @@ class LocalStore:
             source.replace(self.root / name)
         except OSError as error:
             raise explain_disk_error(error, self.root / name, len(content)) from error
+
+    def replace_if(self, name: str, content: bytes, expected: bytes) -> bool:
+        """Publish some bytes over what is there, if that is `expected`; a lock dies with its process."""
+        lock = os.open(self.root / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if self.read(name) != expected:
+                return False
+            source = self._write_aside(content)
+            _fsync(source)
+            source.replace(self.root / name)
+            _fsync((self.root / name).parent)
+        except OSError as error:
+            raise explain_disk_error(error, self.root / name, len(content)) from error
+        finally:
+            os.close(lock)
+        return True
+
+    def delete(self, name: str) -> None:
+        """Remove a file, if it is there."""
+        try:
+            (self.root / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise explain_disk_error(error, self.root / name, 0) from error
 
     def _write_aside(self, content: bytes) -> Path:
         path = self.scratch_file(uuid.uuid4().hex)
@@ -102,20 +135,17 @@ class LocalStore:
         except (FileNotFoundError, NotADirectoryError):
             return None
 
+    def read_sha256(self, name: str) -> str:
+        """The file's digest; it is read once, in pieces."""
+        try:
+            with (self.root / name).open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise OutputConflict(f"cannot be read: {error.strerror}", str(self.root / name)) from error
+
     def read_footer(self, name: str) -> Mapping[str, str]:
         """The Parquet file's key-value metadata, with `num_rows`."""
-        try:
-            footer = pq.read_metadata(self.root / name)
-        except (pa.ArrowException, OSError) as error:
-            raise OutputConflict(
-                f"not a readable Parquet file: {error}",
-                str(self.root / name),
-                "delete that file and run again",
-            ) from error
-        pairs = {
-            key.decode(): value.decode("utf-8", "replace") for key, value in (footer.metadata or {}).items()
-        }
-        return {**pairs, "num_rows": str(footer.num_rows)}
+        return read_pairs(self.root / name, str(self.root / name))
 
     def list(self, folder: str) -> tuple[Entry, ...]:
         """Files directly in a folder, by name."""
@@ -135,7 +165,8 @@ def _link(source: Path, target: Path) -> bool:
     try:
         os.link(source, target)
     except FileExistsError:
-        return False
+        # NFS sends again what got no answer, and then meets its own link.
+        return source.stat().st_nlink == 2
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise
@@ -166,13 +197,3 @@ def _fsync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _is_alive(pid: int) -> bool:
-    with contextlib.suppress(ProcessLookupError):
-        try:
-            os.kill(pid, 0)
-        except PermissionError:
-            return True
-        return True
-    return False

@@ -7,9 +7,9 @@ either makes the whole object appear under its name, or finds that there is one 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,12 +20,33 @@ class Entry:
     size_bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A finished local file that waits to be published."""
+
+    path: Path
+    sha256: str
+    """64 hex digits, of what was written: a store that can verifies what arrives against it."""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    """ASCII; stands beside the object where the store can. `attempt` tells one writer from another."""
+
+
 class Store(Protocol):
     """A folder of objects that appear whole or not at all."""
 
     @property
     def location(self) -> str:
         """Where it is, as a user writes it."""
+
+    def verify(self, need_bytes: int) -> None:
+        """Find out, before anything is computed, whether a run can be written here.
+
+        Args:
+            need_bytes: what the files that are written at one time may take on this host's disk.
+
+        Raises:
+            OutputUnwritable: it cannot.
+        """
 
     def prepare(self) -> None:
         """Make it ready to be written.
@@ -37,11 +58,11 @@ class Store(Protocol):
     def scratch_file(self, attempt: str) -> Path:
         """A local path to write a new object to, before `create` publishes it."""
 
-    def create(self, name: str, source: Path) -> bool:
+    def create(self, name: str, draft: Draft) -> bool:
         """Publish a local file under a name, and remove it: True, or False if the name is taken.
 
         Raises:
-            OutputUnwritable: full, or forbidden.
+            OutputUnwritable: full, forbidden, or not answering.
             WorkerFailed: the bytes may not have reached the disk; the file must be written again.
         """
 
@@ -51,8 +72,25 @@ class Store(Protocol):
     def replace_bytes(self, name: str, content: bytes) -> None:
         """Publish some bytes under a name, over what is there; for advisory files only."""
 
+    def replace_if(self, name: str, content: bytes, expected: bytes) -> bool:
+        """Publish some bytes over what is there, if that still is `expected`: whether it was.
+
+        Of several callers that expect the same bytes, one is told True. A local store compares under a lock;
+        S3 compares the object's bytes and puts with If-Match on the ETag that they came with.
+        """
+
+    def delete(self, name: str) -> None:
+        """Remove an object; one that is not there is no error."""
+
     def read(self, name: str) -> bytes | None:
         """The object's bytes, None where there is none."""
+
+    def read_sha256(self, name: str) -> str:
+        """SHA-256 of an object, 64 hex digits.
+
+        Raises:
+            OutputConflict: it is not there.
+        """
 
     def read_footer(self, name: str) -> Mapping[str, str]:
         """The key-value metadata of a Parquet object, with `num_rows` added.
@@ -64,5 +102,5 @@ class Store(Protocol):
     def list(self, folder: str) -> tuple[Entry, ...]:
         """Objects directly in a folder, by name; none where there is no such folder."""
 
-    def open_table(self, name: str) -> Path | str:
+    def open_table(self, name: str) -> Any:
         """What `pyarrow.parquet.ParquetFile` opens to read the object."""

@@ -142,6 +142,10 @@ class FillMask:
     model: Model
     options: Options
 
+    def __post_init__(self) -> None:
+        if self.options.targets:
+            _ = self.target_ids  # before a compiler traces the head: it would trace the tokenizer too
+
     @property
     def schema(self) -> pa.Schema:
         """`fills`: for each mask of the text, a list of what could stand there."""
@@ -168,11 +172,10 @@ class FillMask:
         return ids
 
     def open_encoder(self) -> MaskEncoder:
-        """The model's tokenizer, checked to have a mask token, and the targets to be words.
+        """The model's tokenizer, checked to have a mask token.
 
         Raises:
             ModelError: the tokenizer has no mask token.
-            SpecError: no target has a token.
         """
         tokenizer = Tokenizer(self.model)
         mask = tokenizer.transformers_tokenizer.mask_token_id
@@ -182,8 +185,6 @@ class FillMask:
                 str(self.model.folder),
                 "choose a model that was trained to fill masks",
             )
-        if self.options.targets:
-            _ = self.target_ids
         return MaskEncoder(tokenizer, mask, _count_specials(tokenizer.transformers_tokenizer))
 
     def head(self, model: Any, inputs: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -191,10 +192,9 @@ class FillMask:
         others = {name: tensor for name, tensor in inputs.items() if name != "mask_position"}
         logits = run_at(model, others, inputs["mask_position"][:, :1])
         probabilities = logits.float().softmax(-1)
-        if self.target_ids:
+        if self.options.targets:
             return (probabilities[:, self.target_ids],)
-        best = probabilities.topk(min(self.options.top_k, probabilities.shape[-1]))
-        return best.values, best.indices.int()
+        return take_best(probabilities, min(self.options.top_k, probabilities.shape[-1]))
 
     def decode(self, items: Items, rows: int, outputs: Outputs) -> Decoded:
         """`fills` of each row; equal targets in their own order."""
@@ -241,34 +241,77 @@ class FillMask:
         return filled
 
 
+def take_best(probabilities: Any, count: int) -> tuple[Any, Any]:
+    """The largest of each row and their places, the first of equals first: float32 and int32 [B, count].
+
+    One maximum after the other, because topk is a sort to a compiler: neuronx-cc has none on Trn2
+    (NCC_EVRF029), and takes topk itself only for some widths.
+    """
+    import torch
+
+    places = torch.arange(probabilities.shape[-1], dtype=torch.int32, device=probabilities.device)
+    scores, found = [], []
+    for _ in range(count):
+        best = probabilities.amax(-1, keepdim=True)
+        place = torch.where(probabilities == best, places, places[-1]).amin(-1, keepdim=True)
+        probabilities = torch.where(places == place, -1.0, probabilities)
+        scores.append(best)
+        found.append(place)
+    return torch.cat(scores, -1), torch.cat(found, -1)
+
+
+class _Place:
+    """Which token of each item is wanted while a model runs: how a head tells the model's hook."""
+
+    def __init__(self) -> None:
+        self.tensor: Any = None
+        """int64 [B, 1]; None: all tokens"""
+
+    def keep_one(self, _module: Any, _arguments: Any, output: Any) -> Any:
+        """The encoder's output, its hidden states cut down to the wanted token: a forward hook."""
+        if self.tensor is None:
+            return output
+        if isinstance(output, tuple):
+            return (_take(output[0], self.tensor), *output[1:])
+        if "last_hidden_state" in output:
+            output["last_hidden_state"] = _take(output["last_hidden_state"], self.tensor)
+        return output
+
+
+def hook_encoder(model: Any) -> None:
+    """Let `run_at` cut the encoder's output down to one token on its way to the model's head.
+
+    A head of a masked language model looks at each token alone, so any architecture allows it. A hook does
+    it, because every class names its encoder and its head differently. It is set once: compilers trace hooks
+    that are there, and refuse to see one being set.
+    """
+    if model.base_model is not model:
+        model.wanted_place = _Place()
+        model.base_model.register_forward_hook(model.wanted_place.keep_one)
+
+
 def run_at(model: Any, inputs: Mapping[str, Any], place: Any) -> Any:
     """Logits of one token of each item: [B, V], for places int64 [B, 1].
 
-    The head of a masked language model looks at each token alone, so its encoder's output is cut down to
-    one token on the way there, which any architecture allows. A hook does it, because every class names its
-    encoder and its head differently; tracing and export see the operations alone.
+    Without `hook_encoder` the same numbers, but from a head that was run on every token.
     """
-
-    def keep_one(_module: Any, _arguments: Any, output: Any) -> Any:
-        if isinstance(output, tuple):
-            return (_take(output[0], place), *output[1:])
-        if "last_hidden_state" in output:
-            output["last_hidden_state"] = _take(output["last_hidden_state"], place)
-        return output
-
-    hook = model.base_model.register_forward_hook(keep_one) if model.base_model is not model else None
+    wanted = getattr(model, "wanted_place", _Place())
+    wanted.tensor = place
     try:
         logits = model(**inputs).logits
     finally:
-        if hook is not None:
-            hook.remove()
+        wanted.tensor = None
     # A head that reads something else than its encoder's first output still gives all L tokens.
     return (logits if logits.shape[1] == 1 else _take(logits, place)).squeeze(1)
 
 
 def _take(tensor: Any, place: Any) -> Any:
-    """One token of each item: [B, L, H] to [B, 1, H]."""
-    return tensor.gather(1, place.unsqueeze(-1).expand(-1, -1, tensor.shape[-1]))
+    """One token of each item: [B, L, H] to [B, 1, H]; whole rows, which a device gathers at once."""
+    import torch
+
+    rows, length, _ = tensor.shape
+    picked = torch.arange(rows, device=place.device) * length + place.squeeze(1)
+    return tensor.flatten(0, 1).index_select(0, picked).unsqueeze(1)
 
 
 def _find_token(items: Items, token: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
@@ -315,4 +358,5 @@ KIND = TaskKind(
     options=Options,
     open=FillMask,
     program_inputs=("input_ids", "attention_mask", "mask_position"),
+    prepare=hook_encoder,
 )

@@ -21,7 +21,14 @@ from batchneuron.items import Items, Outputs, TaskItems
 from batchneuron.model import Model
 from batchneuron.rejection import Rejection
 from batchneuron.spec.sections import PositiveInt
-from batchneuron.tasks.images import ImageProcessor, Pixels, UnreadableImage, read_image, require_images
+from batchneuron.tasks.images import (
+    ImageProcessor,
+    Pixels,
+    UnreadableImage,
+    find_image_size,
+    read_image,
+    require_images,
+)
 from batchneuron.tasks.labels import LABEL, Function, apply_function, choose_function, rank_labels
 from batchneuron.tasks.task import Decoded, TaskKind, TaskOptions
 from batchneuron.tokenize import Limit
@@ -127,6 +134,7 @@ KIND = TaskKind(
     raw_inputs=("image",),
     program_inputs=("pixel_values",),
     optional_program_inputs=(),
+    input_sizes=lambda model: {"pixel_values": find_image_size(model)},
     libraries=("pillow",),
     max_shard_rows=512,
 )

@@ -149,6 +149,25 @@ class ImageProcessor:
         return levels if np.array_equal(made, np.stack(floats).astype(np.float32)) else None
 
 
+def find_image_size(model: Model) -> tuple[int, ...]:
+    """Channels, height and width of what the model takes, by its image processor or its configuration.
+
+    Raises:
+        ModelError: neither says.
+    """
+    if (model.folder / "preprocessor_config.json").is_file():
+        return ImageProcessor(model).shape
+    size, channels = model.config.get("image_size"), int(model.config.get("num_channels", 3))
+    if size is None:
+        raise ModelError(
+            "there is no preprocessor_config.json, and config.json has no image_size",
+            str(model.folder),
+            "save the model's image processor into its folder",
+        )
+    height, width = (size, size) if isinstance(size, int) else size
+    return channels, height, width
+
+
 def require_images(kind: pa.DataType) -> None:
     """Refuse a column that can hold no images.
 

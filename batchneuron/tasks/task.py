@@ -103,6 +103,10 @@ class TaskKind:
     program_inputs: tuple[str, ...] = ("input_ids", "attention_mask")
     optional_program_inputs: tuple[str, ...] = ("token_type_ids",)
     """Given to architectures whose `forward` takes them."""
+    input_sizes: Callable[[Model], Mapping[str, tuple[int, ...]]] = lambda _: {}
+    """Program inputs of a model that are float32 [B, *size]; all others are int64 [B, L]."""
+    prepare: Callable[[Any], None] = lambda _: None
+    """Called once with a loaded torch model, before the head runs it: compilers refuse hooks set later."""
     needs_calibration: Callable[[Any], bool] = lambda _: False
     """Whether these options make it a `CalibratedTask`."""
     libraries: tuple[str, ...] = ()

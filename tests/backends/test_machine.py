@@ -50,4 +50,4 @@ def test_memory_is_what_the_control_group_leaves(cgroup):
 
 
 def test_the_target_names_architecture_and_vector_unit():
-    assert re.fullmatch(r"\w+-(avx512|avx2|sve|asimd|generic)", machine.cpu_target())
+    assert re.fullmatch(r"\w+-(amx_bf16|avx512_bf16|avx512|avx2|sve|asimd|generic)", machine.cpu_target())

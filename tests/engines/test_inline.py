@@ -1,9 +1,12 @@
 """Everything in the calling process: no workers, the same events, and a stop between two shards."""
 
+from types import SimpleNamespace
+
 import psutil
 import pytest
 
-from batchneuron.engines import count_workers, open_engine
+from batchneuron.backends.backend import Core
+from batchneuron.engines import count_workers, deal_cpus, open_engine
 from batchneuron.engines.inline import InlineEngine
 from batchneuron.engines.processes import ProcessEngine
 from batchneuron.errors import Incomplete
@@ -59,6 +62,25 @@ def test_zero_workers_mean_this_process_and_more_workers_than_cores_share_them(m
     assert engine.cores == (*cores, cores[0])
 
 
+@pytest.mark.parametrize(
+    ("workers", "expected"),
+    [(1, [(0, 1, 2, 3, 4)]), (2, [(0, 1), (2, 3, 4)]), (5, [(0,), (1,), (2,), (3,), (4,)])],
+)
+def test_cpus_without_a_worker_go_to_a_neighbour_s(workers, expected):
+    cores = [Core(cpu, (cpu,), {"NAME": "x"}) for cpu in range(5)]
+
+    dealt = deal_cpus(cores, workers)
+
+    assert [core.cpus for core in dealt] == expected
+    assert {core.environment["NAME"] for core in dealt} == {"x"}
+
+
+def test_devices_are_not_dealt_out():
+    cores = [Core(number, (number,), is_exclusive=True) for number in range(4)]
+
+    assert deal_cpus(cores, 2) == tuple(cores[:2])
+
+
 def test_auto_is_one_worker_per_core_that_memory_holds(make_spec, monkeypatch):
     prepared = prepare(make_spec())
     cores = len(prepared.backend.list_cores())
@@ -71,3 +93,15 @@ def test_auto_is_one_worker_per_core_that_memory_holds(make_spec, monkeypatch):
     assert count(100 * per_worker) == cores
     assert count(per_worker + 1) == 1
     assert count(0) == 1
+
+
+def test_a_core_that_belongs_to_one_process_gets_one_worker(make_spec):
+    prepared = prepare(make_spec())
+    shared, model = prepared.backend, prepared.request.model
+    exclusive = SimpleNamespace(
+        list_cores=lambda: (Core(4, is_exclusive=True), Core(5, is_exclusive=True)),
+        memory_per_worker_bytes=lambda _: 1,
+    )
+
+    assert [count_workers(exclusive, model, wished) for wished in (0, 1, 2, 5, "auto")] == [0, 1, 2, 2, 2]
+    assert count_workers(shared, model, 5) == 5

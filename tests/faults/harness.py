@@ -26,6 +26,7 @@ def quickstart_text(output: Path, task: str = "text-classification") -> str:
         f"model: {{id: '{MODEL}'}}\n"
         f"input: {{path: '{GLOSSES}', columns: {{text: definition}}}}\n"
         f"output: {{path: '{output}'}}\n"
+        "backend: {kind: torch}\n"
     )
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from batchneuron.backends import has_openvino
 from batchneuron.plan import Shard
 from batchneuron.run import Watch, run_job
 from tests.faults.harness import quickstart_spec, read_bits, require_whole
@@ -41,9 +42,10 @@ def reference(tmp_path_factory):
     return made
 
 
-def run_bits(output, workers, task="text-classification", sort_shards=None):
+def run_bits(output, workers, task="text-classification", sort_shards=None, kind="torch"):
+    overrides = (f"backend.workers={workers}", f"backend.kind={kind}")
     watch = Watch(sort_shards=sort_shards) if sort_shards else None
-    run_job(quickstart_spec(output, *JOB, f"backend.workers={workers}", task=task), watch=watch)
+    run_job(quickstart_spec(output, *JOB, *overrides, task=task), watch=watch)
     require_whole(output, ROWS)
     return read_bits(output)
 
@@ -56,6 +58,15 @@ def test_any_number_of_workers_gives_the_same_labels_and_scores(workers, referen
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_any_order_of_the_shards_gives_the_same_labels_and_scores(seed, reference, tmp_path):
     assert run_bits(tmp_path, 0, sort_shards=Shuffle(seed)) == reference["text-classification"]
+
+
+@pytest.mark.skipif(not has_openvino(), reason="OpenVINO is not installed")
+def test_any_number_of_workers_gives_the_same_embeddings_with_openvino(tmp_path):
+    """This process and one worker have all CPUs, two have one each, three share them."""
+    made = [run_bits(tmp_path / f"{n}", n, "feature-extraction", kind="cpu") for n in (0, 1, 2, 3)]
+
+    assert len(made[0]["embedding"]) == ROWS * 128 * 4
+    assert all(bits == made[0] for bits in made)
 
 
 def test_two_workers_in_a_random_order_give_the_same_embeddings(reference, tmp_path):

@@ -48,7 +48,7 @@ def run(tmp_path, model, texts, *overrides):
         f"model: {{id: '{model}'}}\n"
         f"input: {{path: '{tmp_path / 'rows.parquet'}'}}\n"
         "shapes: {batch_size: 8, sequence_length: [16, 32, 48]}\n"
-        "backend: {workers: 0}\n"
+        "backend: {workers: 0, kind: torch}\n"
         f"output: {{path: '{tmp_path / 'out'}', shard_rows: 10}}\n"
     )
     run_job(parse_spec(text, "fill.yaml", overrides, OPTIONS))

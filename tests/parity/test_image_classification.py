@@ -142,7 +142,7 @@ def run(tmp_path, model, images, *overrides):
         f"model: {{id: '{model}'}}\n"
         f"input: {{path: '{tmp_path / 'rows.parquet'}', columns: {{image: image}}, keep: []}}\n"
         "shapes: {batch_size: 8}\n"
-        "backend: {workers: 0}\n"
+        "backend: {workers: 0, kind: torch}\n"
         f"output: {{path: '{tmp_path / 'out'}', shard_rows: 20}}\n"
     )
     run_job(parse_spec(text, "images.yaml", overrides, OPTIONS))

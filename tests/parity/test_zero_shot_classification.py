@@ -33,7 +33,7 @@ def run(tmp_path, model, rows, *overrides):
         f"model: {{id: '{model}'}}\n"
         f"input: {{path: '{tmp_path / 'rows.parquet'}', columns: {{{columns}}}}}\n"
         "shapes: {batch_size: 8, sequence_length: [16, 32, 48]}\n"
-        "backend: {workers: 0}\n"
+        "backend: {workers: 0, kind: torch}\n"
         f"output: {{path: '{tmp_path / 'out'}', shard_rows: 6}}\n"
     )
     run_job(parse_spec(text, "judge.yaml", overrides, OPTIONS))

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import threading
+from hashlib import sha256
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,9 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from batchneuron.errors import OutputConflict, OutputUnwritable, WorkerFailed
-from batchneuron.stores import local, open_store
+from batchneuron.stores import local, open_store, scratch
 from batchneuron.stores.local import LocalStore
-from batchneuron.stores.store import Entry
+from batchneuron.stores.store import Draft, Entry
 
 TMP = Path(".batchneuron/tmp")
 
@@ -27,10 +28,10 @@ def store(tmp_path):
     return store
 
 
-def make_source(store, content, attempt="a"):
+def make_draft(store, content, attempt="a"):
     source = store.scratch_file(attempt)
     source.write_bytes(content)
-    return source
+    return Draft(source, sha256(content).hexdigest())
 
 
 def names_in(folder):
@@ -45,8 +46,8 @@ def refuse_links(monkeypatch, number):
 
 
 def test_a_file_is_created_once_and_the_first_content_stays(store):
-    assert store.create("data/part", make_source(store, b"first"))
-    assert not store.create("data/part", make_source(store, b"second"))
+    assert store.create("data/part", make_draft(store, b"first"))
+    assert not store.create("data/part", make_draft(store, b"second"))
 
     assert store.read("data/part") == b"first"
     assert names_in(store.root / TMP) == []
@@ -64,9 +65,9 @@ def test_of_eight_racing_writers_one_wins(store, monkeypatch, number):
     won = []
 
     def race(content):
-        source = make_source(store, content, content[:1].decode())
+        draft = make_draft(store, content, content[:1].decode())
         start.wait()
-        if store.create("data/part", source):
+        if store.create("data/part", draft):
             won.append(content)
 
     threads = [threading.Thread(target=race, args=(content,)) for content in contents]
@@ -105,30 +106,30 @@ def test_a_name_appears_after_its_bytes_are_on_disk_and_before_the_folder_is_flu
         "_rename_if_absent",
         lambda source, target: calls.append(("link", target)) or rename(source, target),
     )
-    source = make_source(store, b"x")
+    draft = make_draft(store, b"x")
 
-    assert store.create("data/part", source)
+    assert store.create("data/part", draft)
 
     data = store.root / "data"
-    assert calls == [("fsync", source), ("link", data / "part"), ("fsync", data)]
+    assert calls == [("fsync", draft.path), ("link", data / "part"), ("fsync", data)]
 
 
 def test_a_name_that_is_taken_is_not_flushed_again(store, monkeypatch):
     store.create_bytes("data/part", b"x")
-    source = make_source(store, b"y")
+    draft = make_draft(store, b"y")
     flushed = []
     monkeypatch.setattr(local, "_fsync", flushed.append)
 
-    assert not store.create("data/part", source)
-    assert flushed == [source]
+    assert not store.create("data/part", draft)
+    assert flushed == [draft.path]
 
 
 @pytest.mark.parametrize("number", [errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK])
 def test_without_hard_links_a_rename_that_overwrites_nothing(store, monkeypatch, number):
     refuse_links(monkeypatch, number)
 
-    assert store.create("data/part", make_source(store, b"first"))
-    assert not store.create("data/part", make_source(store, b"second"))
+    assert store.create("data/part", make_draft(store, b"first"))
+    assert not store.create("data/part", make_draft(store, b"second"))
 
     assert store.read("data/part") == b"first"
     assert names_in(store.root / TMP) == []
@@ -146,7 +147,7 @@ def test_a_disk_that_can_do_neither_is_named(store, monkeypatch):
     monkeypatch.setattr(local.ctypes, "CDLL", lambda *_, **__: Libc)
 
     with pytest.raises(OutputUnwritable, match="neither link nor rename"):
-        store.create("data/part", make_source(store, b"first"))
+        store.create("data/part", make_draft(store, b"first"))
     assert store.read("data/part") is None
 
 
@@ -159,10 +160,10 @@ def test_a_full_disk_and_a_broken_one(store, monkeypatch):
 
     fail_with(errno.ENOSPC)
     with pytest.raises(OutputUnwritable):
-        store.create("data/part", make_source(store, b"x"))
+        store.create("data/part", make_draft(store, b"x"))
     fail_with(errno.EIO)
     with pytest.raises(WorkerFailed):
-        store.create("data/part", make_source(store, b"x"))
+        store.create("data/part", make_draft(store, b"x"))
 
     assert store.read("data/part") is None
 
@@ -196,7 +197,7 @@ def test_what_dead_processes_left_is_removed_and_what_others_hold_is_not(store, 
             raise PermissionError  # alive, and of another user
         kill(pid, number)
 
-    monkeypatch.setattr(local.os, "kill", refuse_to_tell)
+    monkeypatch.setattr(scratch.os, "kill", refuse_to_tell)
     store.prepare()
 
     assert names_in(store.root / TMP) == sorted(name for name, stays in names.items() if stays)
@@ -219,7 +220,7 @@ def test_folders_with_nasty_names(tmp_path, name):
     left.write_bytes(b"x")
     pq.write_table(pa.table({"a": [1, 2]}).replace_schema_metadata({"k": "v"}), store.scratch_file("b"))
 
-    assert store.create("data/part", store.scratch_file("b"))
+    assert store.create("data/part", Draft(store.scratch_file("b"), "00"))
 
     assert store.list("data") == (Entry("part", (tmp_path / name / "data" / "part").stat().st_size),)
     footer = store.read_footer("data/part")
@@ -268,5 +269,37 @@ def test_locations(tmp_path, monkeypatch):
     assert open_store("out/x").location == str(tmp_path / "out/x")
     assert open_store("~/out").location == str(tmp_path / "home/out")
     assert open_store(f"file://{tmp_path}/out").location == str(tmp_path / "out")
-    with pytest.raises(OutputUnwritable, match="no store for 's3://'"):
-        open_store("s3://bucket/out")
+    with pytest.raises(OutputUnwritable, match="no store for 'gs://'"):
+        open_store("gs://bucket/out")
+
+
+def test_a_place_that_cannot_be_written_is_told_before_anything_is_computed(tmp_path, monkeypatch):
+    LocalStore(tmp_path / "new" / "out").verify(0)
+    assert not (tmp_path / "new").exists()
+
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(OutputUnwritable, match=r"cannot write in .*file"):
+        LocalStore(tmp_path / "file" / "out").verify(0)
+    monkeypatch.setattr(local.os, "access", lambda path, mode: mode == os.F_OK)
+    with pytest.raises(OutputUnwritable, match=f"cannot write in {tmp_path}"):
+        LocalStore(tmp_path / "new" / "out").verify(0)
+
+
+def test_the_digest_of_a_file(store):
+    store.create_bytes("data/part", b"abc")
+
+    assert store.read_sha256("data/part") == sha256(b"abc").hexdigest()
+    with pytest.raises(OutputConflict, match="cannot be read"):
+        store.read_sha256("data/none")
+
+
+def test_on_nfs_a_link_that_exists_may_be_ones_own(store, monkeypatch):
+    link = os.link
+
+    def link_and_forget(source, target):
+        link(source, target)
+        raise FileExistsError(errno.EEXIST, "the first answer was lost")
+
+    monkeypatch.setattr(local.os, "link", link_and_forget)
+
+    assert store.create("data/part", make_draft(store, b"first"))

@@ -1,0 +1,56 @@
+"""Aside: one call in a process of its own, as if a worker made it, while the parent waits.
+
+For what needs a device or a framework before there are workers: the parent imports neither.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import multiprocess
+
+from batchneuron.backends.backend import Core
+from batchneuron.errors import WorkerFailed
+from batchneuron.events import Failure
+from batchneuron.supervise import rebuild_error
+from batchneuron.worker import attempt, own_process
+
+_Result = TypeVar("_Result")
+
+
+def call_aside(call: Callable[[], _Result], core: Core | None, name: str) -> _Result:
+    """What the call returns.
+
+    Args:
+        call: a module's function with its arguments bound; it and its result must survive pickling.
+        core: where to make it, in a new process; None: in this process.
+        name: what is done, for people: `calibration`.
+
+    Raises:
+        BatchNeuronError: whatever the call raises.
+        WorkerFailed: the process died.
+    """
+    if core is None:
+        return call()
+    context = multiprocess.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(
+        target=_main, args=(call, core, theirs), daemon=True, name=f"batchneuron-{name}"
+    )
+    process.start()
+    theirs.close()
+    try:
+        result: _Result | Failure = ours.recv()
+    except EOFError as error:
+        raise WorkerFailed(f"the process of the {name} died", hint="run it again") from error
+    finally:
+        process.join()
+    if isinstance(result, Failure):
+        raise rebuild_error(result, name)
+    return result
+
+
+def _main(call: Callable[[], Any], core: Core, connection: Any) -> None:
+    own_process(core)
+    connection.send(attempt(call))

@@ -1,0 +1,70 @@
+"""What a batch costs: seconds of a core by shape, from what a backend says of the core.
+
+Only ratios matter to the planner: what a call costs beside its slots, what attention adds in long
+shapes, and what compiling one more shape costs beside the whole job.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+_LAYERS = ("num_hidden_layers", "n_layers", "n_layer", "num_layers")
+_WIDTHS = ("hidden_size", "dim", "d_model", "n_embd", "emb_dim")
+_BERT_BASE = (12, 768)
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceCost:
+    """What one core is like. The defaults are a CPU's: 0.2 TFLOP/s a thread, nothing to compile."""
+
+    per_call_s: float = 0.001
+    """A call's own time, however small its batch is."""
+    flop_per_s: float = 2e11
+    """What is reached in the matrix products of an encoder, not what is printed on the box."""
+    compile_s: float = 0.0
+    """Compiling one shape, during which the core waits."""
+    memory_bytes: int | None = None
+    """For weights that lie there once per shape; None: they are shared, or memory is no limit."""
+
+    def count_shapes(self, weights_bytes: int, most: int) -> int:
+        """How many shapes' weights fit in half of the memory; the rest is for activations."""
+        if self.memory_bytes is None:
+            return most
+        return max(1, min(most, self.memory_bytes // 2 // max(1, weights_bytes)))
+
+
+@dataclass(frozen=True, slots=True)
+class ShapeCost:
+    """Seconds of one core for one model; where nothing is known, a slot is one and a call 32 of them."""
+
+    per_call_s: float = 32.0
+    per_slot_s: float = 1.0
+    per_pair_s: float = 0.0
+    """Attention: for each slot, and each slot it looks at."""
+    compile_s: float = 0.0
+    """Once for each shape of a job."""
+
+    def call_s(self, batch_size: int, sequence_length: int) -> float:
+        """One batch of that shape."""
+        slots = batch_size * sequence_length
+        return self.per_call_s + slots * (self.per_slot_s + self.per_pair_s * sequence_length)
+
+
+def estimate_cost(device: DeviceCost, config: Mapping[str, Any]) -> ShapeCost:
+    """The cost of a transformer encoder on that core.
+
+    Per slot and layer: 24 h² FLOP in the linear layers, whose feed-forward part is four times as wide, and
+    4 h FLOP for each slot that attention looks at. BERT-base where the configuration names no sizes.
+    """
+    layers, width = (
+        next((config[name] for name in names if isinstance(config.get(name), int)), usual)
+        for names, usual in zip((_LAYERS, _WIDTHS), _BERT_BASE, strict=True)
+    )
+    return ShapeCost(
+        per_call_s=device.per_call_s,
+        per_slot_s=24 * layers * width**2 / device.flop_per_s,
+        per_pair_s=4 * layers * width / device.flop_per_s,
+        compile_s=device.compile_s,
+    )

@@ -1,0 +1,255 @@
+"""Open: a run folder that is ready for a job, new or begun earlier, its programs compiled and checked.
+
+A new folder is claimed last: before that nothing is written, so that a program that fails to compile, or
+disagrees with the reference, leaves no run behind.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from pydantic import JsonValue
+
+from batchneuron.agreement import Parity
+from batchneuron.backends.backend import Core
+from batchneuron.calibrate import calibrate
+from batchneuron.compile import Compiled, CompileWatch, Sharing, compile_missing
+from batchneuron.engines import count_workers
+from batchneuron.errors import Incomplete, OutputConflict, ParityError, SourceChanged
+from batchneuron.fingerprint import name_differences
+from batchneuron.parity import check_parity, list_unchecked
+from batchneuron.plan import Plan, Shard, expect_part_bytes
+from batchneuron.prepare import Prepared, choose_shard_rows, fix_precision, make_order, make_plan
+from batchneuron.run_folder import RunFolder, draft_run
+from batchneuron.run_record import RunRecord
+from batchneuron.secrets import redact
+from batchneuron.sources.source import FileId
+from batchneuron.spec.sections import JobSpec
+from batchneuron.stores import open_store
+from batchneuron.tasks import find_kind
+from batchneuron.watch import Watch
+from batchneuron.work_order import WorkOrder
+
+_SAFE = "float32"
+_PARTS_PER_WORKER = 2  # one being written, one that S3 is taking its time with
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A run folder that is ready for this job: new, or begun earlier."""
+
+    prepared: Prepared
+    plan: Plan
+    folder: RunFolder
+    order: WorkOrder
+    missing: tuple[Shard, ...]
+    """Shards without a part, in row order."""
+    workers: int
+    compiled: Compiled | None
+    """Keeps the programs from being deleted; None where none is needed."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Built:
+    """A job whose programs are there and agree with the reference."""
+
+    prepared: Prepared
+    order: WorkOrder
+    plan: Plan
+    parity: Parity
+    compiled: Compiled
+
+
+def open_run(prepared: Prepared, watch: Watch | None = None, *, overwrite: bool = False) -> Opened:
+    """Claim the run folder, or find that this very job was begun there.
+
+    Args:
+        prepared: the job.
+        watch: is told what happens, and asked whether to go on.
+        overwrite: begin anew where there is another run, or this one and finished; this one unfinished is
+            taken up all the same, so that a command with `--overwrite` can be repeated after it was killed.
+
+    Raises:
+        OutputConflict: it belongs to another run; the message names what differs.
+        SourceChanged: an input file is not the one the run was begun with.
+        CompileError: a program cannot be compiled.
+        ParityError: a program does not agree with the reference.
+        Incomplete: stopped.
+    """
+    watch = watch or Watch()
+    folder = RunFolder(open_store(prepared.spec.output.path))
+    record, built = folder.read_run(), None
+    begun = record if overwrite and record is not None and _is_over(prepared, folder, record) else None
+    if record is None or begun is not None:
+        _verify(prepared, folder)
+        built = _build_new(prepared, watch)
+        record = _claim(built, redact_spec(prepared.spec), folder, begun)
+    # Another runner may have claimed it meanwhile: what its record says is what counts.
+    prepared = adopt_precision(prepared, record)
+    _require_same(prepared, folder, record)
+    folder.store.prepare()
+    plan = folder.read_plan(record)
+    parts = folder.list_parts(record)
+    folder.require_sizes(record, plan, parts)
+    missing = tuple(shard for shard in plan.shards if shard.index not in parts)
+    order = make_order(prepared, plan, record)
+    compiled = built.compiled if built and built.order.record.fingerprint == record.fingerprint else None
+    if missing:
+        if compiled is None:
+            _verify(prepared, folder)
+            compiled = _compile(prepared, order, watch)
+            _check(prepared, replace(order, artifacts=compiled.artifacts), plan, watch)
+        order = replace(order, artifacts=compiled.artifacts)
+    wished = prepared.spec.backend.workers
+    workers = count_workers(prepared.backend, prepared.request.model, wished)
+    return Opened(prepared, plan, folder, order, missing, min(workers, max(1, len(missing))), compiled)
+
+
+def _is_over(prepared: Prepared, folder: RunFolder, record: RunRecord) -> bool:
+    """Whether a run is to be overwritten: it is another one, or this one and finished."""
+    is_same = adopt_precision(prepared, record).fingerprint.fields == record.fields
+    return not is_same or folder.read_manifest(record) is not None
+
+
+def _claim(
+    built: _Built, spec: Mapping[str, JsonValue], folder: RunFolder, begun: RunRecord | None
+) -> RunRecord:
+    """The record that the folder now has: of this run, or of the one that was first."""
+    fingerprint = built.prepared.fingerprint
+    if begun is None:
+        return folder.create_run(fingerprint, built.plan, spec, built.parity)
+    record = replace(draft_run(fingerprint, built.plan, spec), parity=built.parity)
+    return folder.replace_run(begun, record, built.plan)
+
+
+def find_begun(prepared: Prepared, folder: RunFolder) -> tuple[Prepared, RunRecord | None]:
+    """The job as it was frozen when the folder's run was opened, and that run; None: there is none."""
+    record = folder.read_run()
+    if record is None:
+        return prepared, None
+    frozen = adopt_precision(prepared, record)
+    return (frozen, record) if frozen.fingerprint.fields == record.fields else (prepared, None)
+
+
+def adopt_precision(prepared: Prepared, record: RunRecord) -> Prepared:
+    """The job with the precision that `auto` stood for when the run was opened."""
+    backend = record.fields.get("backend")
+    recorded = backend.get("precision") if isinstance(backend, dict) else None
+    if prepared.spec.backend.precision != "auto" or not isinstance(recorded, str):
+        return prepared
+    return fix_precision(prepared, recorded)
+
+
+def _verify(prepared: Prepared, folder: RunFolder) -> None:
+    """Hold the store against what the job needs of it, before a program is compiled or a row predicted.
+
+    Raises:
+        OutputUnwritable: it cannot take the job's parts.
+    """
+    wished = prepared.spec.backend.workers
+    workers = count_workers(prepared.backend, prepared.request.model, wished)
+    limit, shard_rows = prepared.spec.input.limit, choose_shard_rows(prepared)
+    part_bytes = expect_part_bytes(
+        prepared.inventory, shard_rows if limit is None else min(limit, shard_rows)
+    )
+    folder.store.verify(_PARTS_PER_WORKER * max(1, workers) * part_bytes)
+
+
+def _build_new(prepared: Prepared, watch: Watch) -> _Built:
+    """A new run's plan and programs; under `auto` in float32 where the backend's own choice disagrees."""
+    if prepared.spec.backend.precision != "auto":
+        return _build(prepared, watch)
+    chosen = prepared.backend.facts.precision
+    try:
+        return _build(fix_precision(prepared, chosen), watch)
+    except ParityError as error:
+        if chosen == _SAFE:
+            raise
+        watch.on_fallback(error)
+        return _build(fix_precision(prepared, _SAFE), watch)
+
+
+def _build(prepared: Prepared, watch: Watch) -> _Built:
+    plan, spec = make_plan(prepared), redact_spec(prepared.spec)
+    order = make_order(prepared, plan, draft_run(prepared.fingerprint, plan, spec))
+    compiled = _compile(prepared, order, watch)
+    order = replace(order, artifacts=compiled.artifacts)
+    kind = find_kind(prepared.spec.task)
+    if kind.needs_calibration(kind.options.model_validate(dict(prepared.request.options))):
+        plan = replace(plan, calibration=calibrate(order, plan.shards, _choose_core(prepared)))
+        record = draft_run(prepared.fingerprint, plan, spec)
+        order = replace(order, calibration=plan.calibration, record=record)
+    return _Built(prepared, order, plan, _check(prepared, order, plan, watch), compiled)
+
+
+def _compile(prepared: Prepared, order: WorkOrder, watch: Watch) -> Compiled:
+    count = len({artifact.folder for artifact in order.artifacts})
+    return compile_missing(
+        prepared.backend,
+        prepared.request,
+        order.artifacts,
+        CompileWatch(lambda event: watch.on_compile(event, count), watch.is_stopped),
+        Sharing(prepared.spec.backend.artifacts, prepared.spec.backend.artifacts_lock),
+    )
+
+
+def _check(prepared: Prepared, order: WorkOrder, plan: Plan, watch: Watch) -> Parity:
+    facts = prepared.backend.facts
+    unchecked = list_unchecked(order.artifacts, facts, prepared.spec.backend)
+    if unchecked:
+        watch.on_check(len(unchecked))
+    parity = check_parity(order, facts, plan.shards, _choose_core(prepared))
+    if watch.is_stopped():
+        raise Incomplete("stopped before the first shard", prepared.spec.output.path)
+    return parity
+
+
+def _choose_core(prepared: Prepared) -> Core | None:
+    """Where something is done before there are workers; None: in this process."""
+    return None if prepared.spec.backend.workers == 0 else prepared.backend.list_cores()[0]
+
+
+def redact_spec(spec: JobSpec) -> dict[str, JsonValue]:
+    """The spec without anything that looks like a secret, for `run.json`."""
+    redacted: dict[str, JsonValue] = json.loads(redact(spec.model_dump_json()))
+    return redacted
+
+
+def _require_same(prepared: Prepared, folder: RunFolder, record: RunRecord) -> None:
+    ours, theirs = prepared.fingerprint.fields, record.fields
+    differences = name_differences(ours, theirs)
+    if not differences:
+        return
+    where = folder.store.location
+    if all(line.startswith("input.files:") for line in differences):
+        planned = {piece.file for shard in folder.read_plan(record).shards for piece in shard.slices}
+        raise SourceChanged(
+            _name_changes(planned, {file.file for file in prepared.inventory.files if file.rows}),
+            where,
+            "choose another output.path for the new files, or begin anew with `run --overwrite`",
+        )
+    raise OutputConflict(
+        "this folder holds another run\n" + "\n".join(f"    {line}" for line in differences),
+        where,
+        "choose another output.path, make the spec what it was, or begin anew with `run --overwrite`",
+    )
+
+
+def _name_changes(planned: set[FileId], found: set[FileId]) -> str:
+    before, now = {file.uri: file for file in planned}, {file.uri: file for file in found}
+    lines = []
+    for uri in sorted(before.keys() | now.keys()):
+        old, new = before.get(uri), now.get(uri)
+        if old == new:
+            continue
+        if old is None or new is None:
+            lines.append(f"    {uri} is {'new' if old is None else 'gone'}")
+        else:
+            lines.append(f"    {uri} was {_show_file(old)}, now {_show_file(new)}")
+    return "the input has changed since the run was begun\n" + "\n".join(lines[:10])
+
+
+def _show_file(file: FileId) -> str:
+    return f"{file.size_bytes} bytes, version {file.version}"

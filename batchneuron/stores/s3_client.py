@@ -1,0 +1,93 @@
+"""The S3 client that everything here uses, and what S3's own errors mean.
+
+Retries are set explicitly, because botocore's default has changed between its versions. A 409 on a
+conditional write means "send it again" and is not among those that botocore repeats.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, TypeVar
+
+from batchneuron.errors import BackendError
+
+S3 = "s3://"
+ATTEMPTS = 10
+_CONFLICTS = 8
+_T = TypeVar("_T")
+
+
+def split_uri(uri: str) -> tuple[str, str]:
+    """Bucket and prefix of `s3://bucket/prefix`, the prefix without slashes at its ends."""
+    bucket, _, prefix = uri.removeprefix(S3).partition("/")
+    return bucket, prefix.strip("/")
+
+
+def open_client(attempts: int = ATTEMPTS) -> Any:
+    """A client with the usual credentials: environment, profile, role of the machine or container.
+
+    Args:
+        attempts: how often a request is sent at most, when S3 is slow, busy or not reached.
+
+    Raises:
+        BackendError: boto3 is not installed, or the AWS configuration names something that is not there.
+    """
+    try:
+        import boto3
+        from botocore.config import Config
+        from botocore.exceptions import BotoCoreError
+        from botocore.session import get_session
+    except ImportError as error:
+        raise BackendError("s3:// needs boto3", S3, "pip install 'batchneuron[aws]'") from error
+    config = Config(
+        retries={"mode": "standard", "total_max_attempts": attempts},
+        connect_timeout=10,
+        read_timeout=60,
+        max_pool_connections=32,
+    )
+    # A session of its own asks for credentials anew, where boto3's default one keeps what it found first.
+    try:
+        session = get_session()
+        session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_read_time)
+        return boto3.Session(botocore_session=session).client("s3", config=config)
+    except (BotoCoreError, ValueError) as error:
+        hint = "correct AWS_PROFILE, AWS_REGION or AWS_ENDPOINT_URL"
+        raise BackendError(f"S3 cannot be used: {error}", S3, hint) from error
+
+
+def _read_time(value: Any) -> datetime:
+    """A date in an answer. botocore's own way takes two thirds of the time that a listing takes."""
+    from botocore.utils import parse_timestamp
+
+    try:
+        return datetime.fromisoformat(value)
+    except (TypeError, ValueError):  # a header's, or a number
+        found: datetime = parse_timestamp(value)
+        return found
+
+
+def read_status(error: Exception) -> int:
+    """The HTTP status of an S3 answer; 0 where there was no answer."""
+    response = getattr(error, "response", None) or {}
+    return int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+
+
+def create_object(send: Callable[[], _T]) -> _T | None:
+    """What a conditional write gives; None: there is an object of that name (412).
+
+    After a lost answer the repeated request meets its own object, so None may mean one's own: read it back.
+    """
+    from botocore.exceptions import ClientError
+
+    for attempt in range(_CONFLICTS):
+        try:
+            return send()
+        except ClientError as error:
+            if read_status(error) == 412:
+                return None
+            if read_status(error) != 409 or attempt == _CONFLICTS - 1:
+                raise
+            time.sleep(0.05 * 2**attempt)
+    raise AssertionError("not reached")

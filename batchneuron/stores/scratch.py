@@ -1,0 +1,37 @@
+"""Scratch files: each named after the process that writes it, and removed once that process is dead."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from pathlib import Path
+
+
+def name_scratch(folder: Path, attempt: str) -> Path:
+    """A path in the folder that tells host and process."""
+    return folder / f"{socket.gethostname()}.{os.getpid()}.{attempt}.inprogress"
+
+
+def remove_left(folder: Path) -> None:
+    """Remove what dead processes of this host left half-written."""
+    for left in folder.glob("*.inprogress"):
+        if is_left(left.name):
+            left.unlink(missing_ok=True)
+
+
+def is_left(name: str) -> bool:
+    """Whether a scratch file's process is dead; of another host's nothing is known, so it is not."""
+    host, _, rest = name.rpartition(".inprogress")[0].rpartition(".")[0].rpartition(".")
+    return host == socket.gethostname() and rest.isdecimal() and not is_alive(int(rest))
+
+
+def is_alive(pid: int) -> bool:
+    """Whether this host has such a process."""
+    with contextlib.suppress(ProcessLookupError):
+        try:
+            os.kill(pid, 0)
+        except PermissionError:
+            return True
+        return True
+    return False

@@ -1,0 +1,54 @@
+"""What the machine is, how fast it can be, and whether it is quiet just now."""
+
+from __future__ import annotations
+
+import platform
+import time
+from pathlib import Path
+
+import numpy as np
+
+_SIZE = 512
+_PROBE_S = 0.3
+
+
+def probe() -> float:
+    """Matrix products per second on this machine, now: float32, all cores."""
+    matrix = np.ones((_SIZE, _SIZE), dtype=np.float32)
+    product = matrix @ matrix
+    started, count = time.perf_counter(), 0
+    while time.perf_counter() - started < _PROBE_S:
+        np.matmul(matrix, matrix, out=product)
+        count += 1
+    return count / (time.perf_counter() - started)
+
+
+def measure_limit() -> dict[str, float]:
+    """GFLOP/s of the best of many matrix products, by type: what a model cannot exceed here."""
+    import torch
+
+    return {name: _best_product(getattr(torch, name)) for name in ("float32", "bfloat16")}
+
+
+def _best_product(dtype: object) -> float:
+    import torch
+
+    left, right = torch.ones(4096, 384, dtype=dtype), torch.ones(384, 1536, dtype=dtype)
+    best_s = min(_time_product(left, right) for _ in range(30))
+    return round(2 * 4096 * 384 * 1536 / best_s / 1e9, 1)
+
+
+def _time_product(left: object, right: object) -> float:
+    started = time.perf_counter()
+    left @ right  # type: ignore[operator]
+    return time.perf_counter() - started
+
+
+def name_machine() -> str:
+    """Processor, cores, vector units, Python."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+    flags = next((line.partition(":")[2].split() for line in lines if line.startswith("flags")), [])
+    units = [flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in flags]
+    cores = sum(line.startswith("processor") for line in lines)
+    return f"{model}, {cores} cores, {' '.join(units)}, Python {platform.python_version()}"

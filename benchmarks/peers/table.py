@@ -1,0 +1,114 @@
+"""`benchmarks/peers.json` as the page `benchmarks/peers.md` and the picture `docs/peers.svg`."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+from workloads import WORKLOADS
+
+BENCHMARKS = Path(__file__).resolve().parents[1]
+PICTURE = BENCHMARKS.parent / "docs/peers.svg"
+_METHOD = """# batchneuron beside its peers
+
+    make bench
+
+{machine}. Best matrix product seen: {float32:.0f} GFLOP/s in float32, {bfloat16:.0f} in bfloat16.
+
+Each run is a process of its own; variants take turns; a probe of the machine stands before and after each
+run, which counts only where both reach 80 % of the best one. Rows per second are of the whole way from a
+Parquet file to a Parquet file, without imports, loading, export and compiling (Ray Data and datasets.map
+start their workers within it). Everybody gets the same torch, the same rows and the same limit in tokens;
+peers get batches of 32. "of limit": share of the best matrix product that the model's linear layers on real
+tokens came to. Memory is the proportional set size of all processes, at its peak. "set-up" is until work can
+begin; for batchneuron with its artifacts in place.
+"""
+
+
+def main() -> None:
+    """Write both."""
+    report = json.loads((BENCHMARKS / "peers.json").read_text())
+    sections = [_METHOD.format(machine=report["machine"], **report["limit_gflops"])]
+    for name in WORKLOADS:
+        cells = [cell for cell in report["cells"] if cell["workload"] == name]
+        if cells:
+            sections.append(describe(name, cells, report["limit_gflops"]))
+    (BENCHMARKS / "peers.md").write_text("\n".join(sections))
+    draw(report)
+
+
+def describe(name: str, cells: list[dict[str, Any]], limits: dict[str, float]) -> str:
+    """One workload's table, fastest first."""
+    workload = WORKLOADS[name]
+    best_peer = max((rate(cell) for cell in cells if not is_ours(cell)), default=0.0)
+    lines = [
+        f"## {name}: {workload.task}, {workload.model}, {workload.rows} rows\n",
+        "| variant | rows/s (runs) | to best peer | of limit | agreement | slots/token | MiB | set-up s |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    tokens = next((cell["tokens_per_row"] for cell in cells if cell.get("tokens_per_row")), None)
+    for cell in sorted(cells, key=rate, reverse=True):
+        if cell["failure"]:
+            lines.append(
+                f"| {cell['variant']} | failed: {cell['failure'].splitlines()[-1][:80]} | | | | | | |"
+            )
+            continue
+        share = ""
+        if workload.gflop_per_token and tokens:
+            limit = limits["bfloat16" if "bfloat16" in cell["variant"] else "float32"]
+            share = f"{rate(cell) * tokens * workload.gflop_per_token / limit:.0%}"
+        agreement = ", ".join(f"{key} {value}" for key, value in cell["agreement"].items())
+        runs = ", ".join(f"{value:.0f}" if value >= 100 else f"{value:.1f}" for value in cell["rows_per_s"])
+        slots = f"{cell['slots_per_token']:.2f}" if cell["slots_per_token"] else ""
+        lines.append(
+            f"| {cell['variant']} | {rate(cell):.1f} ({runs}) | {rate(cell) / best_peer:.2f} | {share} | "
+            f"{agreement} | {slots} | {max(cell['peak_mib']):.0f} | {min(cell['setup_s']):.1f} |"
+        )
+    noisy = sum(cell["noisy_runs"] for cell in cells)
+    return "\n".join([*lines, f"\nRuns thrown away because the machine was busy: {noisy}.\n"])
+
+
+def rate(cell: dict[str, Any]) -> float:
+    """Rows per second, the median of the runs; 0 for what failed."""
+    return statistics.median(cell["rows_per_s"]) if cell["rows_per_s"] else 0.0
+
+
+def is_ours(cell: dict[str, Any]) -> bool:
+    """Whether it is batchneuron's."""
+    return bool(cell["variant"].startswith("batchneuron"))
+
+
+def draw(report: dict[str, Any]) -> None:
+    """Bars of rows per second over the best peer's, one group for each workload."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    matplotlib.rcParams["svg.hashsalt"] = "batchneuron"  # the same bytes for the same figures
+    from matplotlib import pyplot
+
+    names = [name for name in WORKLOADS if any(cell["workload"] == name for cell in report["cells"])]
+    figure, axes = pyplot.subplots(figsize=(8, 0.62 * len(names) + 1.1), layout="constrained")
+    for place, name in enumerate(names):
+        cells = [cell for cell in report["cells"] if cell["workload"] == name]
+        best = max(rate(cell) for cell in cells if not is_ours(cell))
+        for step, kind in enumerate(("float32", "bfloat16")):
+            ours = next((rate(c) for c in cells if is_ours(c) and c["variant"].endswith(kind)), 0.0)
+            colour = ("#8fb8de", "#1f5f99")[step]
+            axes.barh(place + 0.36 * step, ours / best, 0.34, color=colour, label=f"batchneuron {kind}")
+            axes.text(ours / best + 0.03, place + 0.36 * step, f"{ours / best:.2f}", va="center", fontsize=8)
+    axes.axvline(1, color="#555555", linewidth=1)
+    axes.set_yticks(
+        [place + 0.18 for place in range(len(names))], [f"{n}\n{WORKLOADS[n].model}" for n in names]
+    )
+    axes.invert_yaxis()
+    axes.set_xlabel("rows per second, the best peer's on the same machine being 1")
+    handles, labels = axes.get_legend_handles_labels()
+    axes.legend(handles[:2], labels[:2], loc="lower right", frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(PICTURE, metadata={"Date": None})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The simulated compiler of `torch.compile(backend="neuron")`."""

@@ -27,7 +27,7 @@ RENEW_S = 20.0
 DEAD_AFTER_S = 3 * RENEW_S
 """Without a change of a lease's content; a frozen machine that wakes up later does no harm."""
 _LOOK_EVERY_S = 1.0
-_LOOK_COSTS = 50  # a runner spends no more than one fiftieth of its time on looking
+_LOOK_COSTS = 20  # a runner spends no more than one twentieth of this thread's time on looking
 
 
 @dataclass(slots=True)
@@ -79,7 +79,8 @@ class Claims:
         self._beat = 0
         self._longest_shard_s = 0.0
         self._waits: tuple[frozenset[int], float] | None = None
-        self._has_ended = threading.Event()
+        self._has_ended = False
+        self._wake = threading.Event()
         self._thread = threading.Thread(target=self._keep, daemon=True, name="lease")
 
     def __enter__(self) -> Self:
@@ -90,7 +91,8 @@ class Claims:
     def __exit__(
         self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
-        self._has_ended.set()
+        self._has_ended = True
+        self._wake.set()
         self._thread.join(RENEW_S)
         with contextlib.suppress(BatchNeuronError, OSError):
             self._folder.delete_lease(self._record, self.slot)
@@ -106,8 +108,10 @@ class Claims:
             self._hand.discard(index)
 
     def note(self, part: PartDone) -> None:
-        """It has done it."""
+        """It has done it; whoever finds that another was first walks in his tracks, and looks up at once."""
         self.give_back(part.shard)
+        if not part.created:
+            self._wake.set()
         self._longest_shard_s = max(self._longest_shard_s, part.seconds.total_s)
 
     def is_patience_over(self) -> bool:
@@ -146,9 +150,15 @@ class Claims:
     def _keep(self) -> None:
         """The thread: nothing that happens to an advisory file stops the work."""
         pause_s = _LOOK_EVERY_S
-        while not self._has_ended.wait(pause_s):
+        while not self._rest(pause_s):
             started_s = time.monotonic()
             with contextlib.suppress(BatchNeuronError, OSError):
                 self.look()
             pause_s = max(_LOOK_EVERY_S, _LOOK_COSTS * (time.monotonic() - started_s))
             pause_s = min(pause_s, RENEW_S)
+
+    def _rest(self, pause_s: float) -> bool:
+        """Whether it is over."""
+        self._wake.wait(pause_s)
+        self._wake.clear()
+        return self._has_ended

@@ -89,7 +89,7 @@ def open_run(prepared: Prepared, watch: Watch | None = None, *, overwrite: bool 
     # Another runner may have claimed it meanwhile: what its record says is what counts.
     prepared = adopt_precision(prepared, record)
     _require_same(prepared, folder, record)
-    folder.store.prepare()
+    folder.store.prepare(record.run8)
     plan = folder.read_plan(record)
     parts = folder.list_parts(record)
     folder.require_sizes(record, plan, parts)

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from batchneuron.compile import CompileEvent
 from batchneuron.errors import ParityError
-from batchneuron.events import BatchDone, CoreRetired, Event, PartDone
+from batchneuron.events import BatchDone, CoreRetired, Event, OthersSeen, PartDone
 from batchneuron.open_run import Opened
 from batchneuron.render import count, render_parity
 
@@ -30,6 +30,8 @@ class Meter:
     rows_left: int
     tokens_per_row: float
     rows_done: int = 0
+    rows_elsewhere: int = 0
+    """Done by other runners since this one began."""
     tokens_done: int = 0
     rejected: int = 0
     _tokens_of_done_rows: int = 0
@@ -46,6 +48,8 @@ class Meter:
                 self.rows_done += event.rows
                 self.rejected += event.rejected
                 self._tokens_of_done_rows += event.tokens
+            case OthersSeen():
+                self.rows_elsewhere = event.rows_done
             case _:
                 pass
 
@@ -55,9 +59,13 @@ class Meter:
         per_row = self.tokens_per_row
         if self.rows_done:
             per_row = self._tokens_of_done_rows / self.rows_done
-        return max(
-            self.tokens_done, self._tokens_of_done_rows + (self.rows_left - self.rows_done) * per_row, 1.0
-        )
+        rows = max(0, self.rows_here - self.rows_done)
+        return max(self.tokens_done, self._tokens_of_done_rows + rows * per_row, 1.0)
+
+    @property
+    def rows_here(self) -> int:
+        """Rows that are this runner's to do, as far as is known."""
+        return self.rows_left - self.rows_elsewhere
 
     @property
     def share(self) -> float:
@@ -75,7 +83,7 @@ class Meter:
     @property
     def rows_per_s(self) -> float:
         """At the present speed, for rows of mean length."""
-        mean = self.tokens_total / max(1, self.rows_left)
+        mean = self.tokens_total / max(1, self.rows_here)
         return self.tokens_per_s / mean if mean else 0.0
 
     @property
@@ -87,8 +95,9 @@ class Meter:
         """All of it in one line."""
         eta = f", {_clock(self.left_s)} left" if self.left_s is not None else ""
         rejected = f", {self.rejected:,} rejected" if self.rejected else ""
+        others = f", {self.rows_elsewhere:,} by other runners" if self.rows_elsewhere else ""
         return (
-            f"{self.share:.0%}, {self.rows_done:,} of {self.rows_left:,} rows written, "
+            f"{self.share:.0%}, {self.rows_done:,} of {self.rows_here:,} rows written{others}, "
             f"{self.rows_per_s:,.0f} rows/s{rejected}{eta}"
         )
 
@@ -160,6 +169,8 @@ class Reporter:
         self._meter.note(event, now_s)
         if isinstance(event, CoreRetired):
             self._say(f"[yellow]warning:[/] core {event.core} gets no more work: {escape(event.why)}")
+        if isinstance(event, OthersSeen) and event.awaited:
+            self._say(f"waiting for {count(event.awaited, 'shard')} that other runners have in hand …")
         if self._bar is not None:
             self._bar.update(self._bar_task, completed=self._meter.share, description=self._meter.line())
         elif now_s - self._said_s > _LINE_EVERY_S:

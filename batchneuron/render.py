@@ -62,11 +62,18 @@ def render_summary(summary: Summary) -> str:
     tokens = sum(part.tokens for part in summary.done_now)
     truncated = sum(part.truncated for part in summary.done_now)
     padding = 1 - tokens / slots if slots else 0.0
+    twice = count(summary.done_twice, "shard")
+    met = f"{twice} {_was(summary.done_twice)} done twice, by runners that met: no row is there twice\n"
     return (
         f"{rows:,} rows in {summary.elapsed_s:.1f} s ({rows / summary.elapsed_s:,.0f} rows/s), "
         f"{summary.rejected:,} rejected, {truncated:,} truncated, padding {padding:.1%}\n"
+        f"{met if summary.done_twice else ''}"
         f"{summary.output}/data"
     )
+
+
+def _was(number: int) -> str:
+    return "was" if number == 1 else "were"
 
 
 def render_status(status: Status) -> str:
@@ -81,6 +88,7 @@ def render_status(status: Status) -> str:
     if status.strays:
         named = ", ".join(status.strays[:3])
         lines.append(f"strays   {len(status.strays)} files in data/ are not of this run: {named}")
+        lines.append(f"         `batchneuron gc {status.output}` removes those of other runs")
     return "\n".join(lines)
 
 

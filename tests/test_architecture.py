@@ -18,8 +18,8 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = [
     ["__main__"],
     ["cli"],
-    ["progress", "render", "render_machine", "stop"],
-    ["sweep", "verify", "retry"],
+    ["progress", "render", "render_folder", "render_machine", "stop"],
+    ["sweep", "verify", "replay", "retry"],
     ["preview", "precompile", "report", "doctor", "starter"],
     ["run"],
     ["open_run"],

@@ -141,7 +141,7 @@ def test_a_changed_input_is_named(call, classifier, tmp_path, job):
         ("model.id=./nowhere", 78, "no such folder"),
         ("model.id=org/name", 78, "the hub cannot be reached"),
         ("shapes.sequence_length=64", 2, "64 tokens, and the model takes 48"),
-        ("backend.kind=neuron", 78, "backend 'neuron' is not available"),
+        ("backend.kind=neuron", 78, "there is no Neuron device here"),
         ("task=fill-mask", 78, "needs weights that are not there"),
         ("output.path=ftp://host/out", 75, "no store for 'ftp://'"),
     ],

@@ -67,7 +67,9 @@ def test_an_error_survives_pickling_with_its_text(kind):
 
 
 def test_only_what_running_again_may_mend_is_retryable():
-    assert {kind.__name__ for kind in ALL if kind.retryable} == {"WorkerFailed", "Incomplete"}
+    assert {kind.__name__ for kind in ALL if kind.retryable} == {
+        *("WorkerFailed", "DeviceFault", "CoreLost", "Incomplete")
+    }
     assert all(kind.exit_code == 75 for kind in ALL if kind.retryable)
 
 

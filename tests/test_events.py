@@ -13,6 +13,7 @@ from batchneuron.events import (
     CoreRetired,
     Event,
     Failure,
+    OthersSeen,
     PartDone,
     ShardFailed,
     StageSeconds,
@@ -25,6 +26,7 @@ DONE = PartDone(3, 37, 1, 2, 300, 400, 5000, "0" * 64, created=True, seconds=Sta
 EVENTS = [
     *(WorkerReady(1.5), BatchDone(128), DONE, ShardFailed(3, FAILURE), WorkerBroken(FAILURE)),
     CoreRetired(4, "NRT_HW_ERR_NC_UE"),
+    OthersSeen(37, awaited=2),
 ]
 
 

@@ -3,6 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from batchneuron.events import OthersSeen
 from batchneuron.handout import HandOut
 from batchneuron.plan import cut_shards
 from tests.test_plan import make_inventory
@@ -118,3 +119,80 @@ def test_empty_shard_is_handed_out():
     shards = cut_shards(make_inventory([]), 3)
 
     assert HandOut(shards).take(None) == shards[0]
+
+
+class Others:
+    """What other runners are said to do."""
+
+    def __init__(self, done=(), held=(), is_patience_over=False):
+        self.done, self.held = frozenset(done), frozenset(held)
+        self.others = 1
+        self.is_over = is_patience_over
+        self.hand = []
+
+    def take(self, index):
+        self.hand.append(index)
+
+    def give_back(self, index):
+        self.hand.remove(index)
+
+    def is_patience_over(self):
+        return self.is_over
+
+
+def take_all(handout):
+    taken = []
+    while (shard := handout.take(taken[-1] if taken else None)) is not None:
+        taken.append(shard)
+    return [shard.index for shard in taken]
+
+
+def test_what_others_hold_is_left_to_them_until_patience_is_over():
+    claims = Others(held={1, 2, 7})
+    handout = HandOut(make_shards(8), claims)
+
+    assert sorted(take_all(handout)) == [0, 3, 4, 5, 6]
+    assert len(handout) == 3
+    assert handout.news() == OthersSeen(rows_done=0, awaited=3)
+    assert handout.news() is None
+
+    claims.is_over = True
+    assert sorted(take_all(handout)) == [1, 2, 7]
+    assert sorted(claims.hand) == list(range(8))
+
+
+def test_what_others_have_done_is_struck_out_and_counted():
+    claims = Others(held={2, 3})
+    handout = HandOut(make_shards(6), claims)
+    mine = {handout.take(None).index, handout.take(None).index}
+
+    claims.done = frozenset({2, *mine} | {max({0, 1, 4, 5} - mine)})
+    claims.held = frozenset({3})
+
+    assert len(handout) == 2
+    assert handout.news() == OthersSeen(rows_done=6, awaited=0)
+    assert take_all(handout) == [min({0, 1, 4, 5} - mine)]
+    claims.done = frozenset(range(6))
+    assert len(handout) == 0
+    assert handout.take(None) is None
+
+
+def test_a_shard_that_was_given_back_and_done_elsewhere_meanwhile_is_not_done_again():
+    claims = Others()
+    handout = HandOut(make_shards(1), claims)
+    handout.give_back(handout.take(None))
+    assert claims.hand == []
+
+    claims.done = frozenset({0})
+
+    assert handout.take(None) is None and len(handout) == 0
+
+
+@given(st.sets(st.integers(0, 11)), st.sets(st.integers(0, 11)))
+def test_held_and_done_shards_in_any_arrangement(done, held):
+    claims = Others(done, held - done)
+    handout = HandOut(make_shards(4, 3), claims)
+
+    assert sorted(take_all(handout)) == sorted(set(range(12)) - done - held)
+    claims.is_over = True
+    assert sorted(take_all(handout)) == sorted(held - done)

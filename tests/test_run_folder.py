@@ -16,9 +16,9 @@ from batchneuron.events import PartDone, StageSeconds
 from batchneuron.fingerprint import Fingerprint
 from batchneuron.forecast import Forecast
 from batchneuron.plan import Plan, cut_shards
-from batchneuron.run_folder import FINGERPRINT_KEY, RunFolder
-from batchneuron.run_names import part_name
-from batchneuron.run_record import Progress
+from batchneuron.run_folder import FINGERPRINT_KEY, RunFolder, draft_run
+from batchneuron.run_names import find_shard, part_name
+from batchneuron.run_record import Lease, Progress
 from batchneuron.shapes import Ladder, Shape
 from batchneuron.stores.local import LocalStore
 from batchneuron.write import write_part
@@ -276,3 +276,111 @@ def test_a_foreign_parquet_file_never_gets_into_a_manifest(folder, record):
 
     with pytest.raises(OutputConflict):
         folder.write_manifest(record, PLAN, done)
+
+
+def overwrite(folder, record, plan=PLAN, fields=None):
+    return folder.replace_run(record, draft_run(Fingerprint(fields or {"task": "y"}), plan, {}), plan)
+
+
+def test_a_run_that_is_overwritten_has_other_names_and_another_generation(folder, record):
+    commit(folder, record, 0)
+
+    new = overwrite(folder, record, fields=dict(FINGERPRINT.fields))
+
+    assert folder.read_run() == new
+    assert (new.generation, new.fingerprint) == (2, record.fingerprint)
+    assert new.run8 != record.run8
+    assert folder.list_committed(new) == frozenset()
+    assert folder.read_plan(new) == PLAN
+
+
+def test_of_two_that_overwrite_one_wins(folder, record):
+    new = overwrite(folder, record)
+
+    with pytest.raises(OutputConflict, match="just now"):
+        overwrite(folder, record, fields={"task": "z"})
+    assert folder.read_run() == new
+
+
+def test_an_old_runner_writes_parts_that_are_not_of_the_run_and_never_a_manifest(folder, record):
+    new = overwrite(folder, record)
+    late = {index: commit(folder, record, index) for index in range(4)}
+    done = {index: commit(folder, new, index, values=5) for index in range(4)}
+    manifest = folder.write_manifest(new, PLAN, done)
+
+    with pytest.raises(OutputConflict, match="overwritten"):
+        folder.write_manifest(record, PLAN, late)
+
+    assert folder.read_manifest(new) == manifest
+    assert [file.kind for file in folder.list_left()] == ["part"] * 4
+    folder.delete_old_parts()
+    assert {path.name for path in (folder.store.root / "data").iterdir()} == {
+        part.name for part in manifest.parts
+    }
+
+
+def test_the_old_manifest_stays_until_the_new_one_takes_its_place_and_is_not_the_new_run_s(folder, record):
+    folder.write_manifest(record, PLAN, {index: commit(folder, record, index) for index in range(4)})
+    before = folder.store.read(".batchneuron/manifest.json")
+    new = overwrite(folder, record)
+
+    assert folder.store.read(".batchneuron/manifest.json") == before
+    assert folder.read_manifest(new) is None
+    manifest = folder.write_manifest(new, PLAN, {index: commit(folder, new, index) for index in range(4)})
+    assert folder.read_manifest(new) == manifest
+
+
+def test_progress_of_an_overwritten_run_is_not_believed(folder, record):
+    folder.write_progress(record, Progress("a", 1.0, (commit(folder, record, 0),)))
+
+    assert folder.read_progress(overwrite(folder, record)) == ()
+
+
+def test_what_is_left_of_an_old_run_is_told_by_its_names_alone(folder, record):
+    commit(folder, record, 0)
+    folder.write_progress(record, Progress("0123456789ab", 1.0, ()))
+    folder.write_lease(record, Lease("0123456789ab", 1, (), "h", 1))
+    assert folder.list_left() == ()
+    keep = [
+        "data/notes.parquet",
+        f"data/part-0_of_00004-{record.run8}.parquet.bak",
+        ".batchneuron/notes.json",
+    ]
+    for name in keep:
+        (folder.store.root / name).write_text("mine")
+
+    overwrite(folder, record, replace(PLAN, tokens_per_row=8.0))
+
+    assert sorted((file.kind, file.name) for file in folder.list_left()) == [
+        ("lease", f".batchneuron/leases/{record.run8}-0123456789ab.json"),
+        ("part", part_name(record, 0)),
+        ("plan", f".batchneuron/{record.plan}"),
+        ("progress", f".batchneuron/progress/{record.run8}-0123456789ab.json"),
+    ]
+
+
+@pytest.mark.parametrize("size", [0, 11, 500])
+def test_a_part_that_was_cut_is_noticed_by_its_size_alone(folder, record, size):
+    done = tuple(commit(folder, record, index) for index in range(2))
+    folder.write_progress(record, Progress("a", 1.0, done if size == 500 else ()))
+    folder.require_sizes(record, PLAN, folder.list_parts(record))
+    path = path_of(folder, record, 1)
+    path.write_bytes(path.read_bytes()[:size])
+
+    with pytest.raises(OutputConflict) as caught:
+        folder.require_sizes(record, PLAN, folder.list_parts(record))
+
+    assert f"rm {path}" in str(caught.value)
+
+
+def test_a_part_of_another_size_that_is_whole_was_made_again(folder, record):
+    done = commit(folder, record, 1)
+    folder.write_progress(record, Progress("a", 1.0, (replace(done, size_bytes=1),)))
+
+    folder.require_sizes(record, PLAN, folder.list_parts(record))
+
+
+@pytest.mark.parametrize("name", ["part-1_of_00004-{}", "part-00004_of_00004-{}", "part-00001_of_4-{}"])
+def test_a_name_that_is_nearly_a_part_s_is_none(folder, record, name):
+    assert find_shard(record, f"{name.format(record.run8)}.parquet") is None
+    assert find_shard(record, f"part-00003_of_00004-{record.run8}.parquet") == 3

@@ -53,6 +53,9 @@ def plan(job: Path, overrides: tuple[str, ...], trust_remote_code: bool, as_json
 @remote_code
 @click.option("--limit", type=click.IntRange(min=0), help="Only the first so many rows, as input.limit.")
 @click.option("--dry-run", is_flag=True, help="Show what would be done; write nothing.")
+@click.option(
+    "--overwrite", is_flag=True, help="Begin anew where OUT holds another run, or this one finished."
+)
 @as_json_flag
 @click.pass_context
 def run(context: click.Context, /, job: Path, overrides: tuple[str, ...], **flags: Any) -> None:
@@ -73,7 +76,7 @@ def run(context: click.Context, /, job: Path, overrides: tuple[str, ...], **flag
 
     spec = load_job(job, overrides)
     _say_substitute(spec)
-    summary = _run(spec, allow_remote_code=flags["trust_remote_code"])
+    summary = _run(spec, allow_remote_code=flags["trust_remote_code"], overwrite=flags["overwrite"])
     print_record(asdict(summary), render_summary(summary), flags["as_json"])
 
 
@@ -86,7 +89,7 @@ def _say_substitute(spec: JobSpec) -> None:
         say(line)
 
 
-def _run(spec: JobSpec, *, allow_remote_code: bool) -> Any:
+def _run(spec: JobSpec, *, allow_remote_code: bool, overwrite: bool) -> Any:
     """The summary of a run that shows its progress and can be stopped.
 
     Raises:
@@ -110,7 +113,7 @@ def _run(spec: JobSpec, *, allow_remote_code: bool) -> Any:
             is_stopped=signals.is_stopped,
         )
         try:
-            return run_job(spec, allow_remote_code=allow_remote_code, watch=watch)
+            return run_job(spec, allow_remote_code=allow_remote_code, overwrite=overwrite, watch=watch)
         except (Incomplete, KeyboardInterrupt) as error:
             reporter.close()
             say(f"stopped; what is written stays. Take it up again with:\n  {_command_line()}")

@@ -14,7 +14,8 @@ from batchneuron.cli.arguments import say
 from batchneuron.errors import BatchNeuronError, Interrupted
 
 _COMMANDS = (
-    *(job.validate, job.plan, artifacts.compile, job.run, folder.status, folder.errors, folder.report),
+    *(job.validate, job.plan, artifacts.compile, job.run, folder.status, folder.verify, folder.gc),
+    *(folder.errors, folder.report),
     *(job.schema, artifacts.cache, init.init, machine.devices, machine.doctor),
 )
 

@@ -48,7 +48,7 @@ class LocalStore:
                 f"cannot write in {found}", str(self.root), "set output.path to a folder you own"
             )
 
-    def prepare(self) -> None:
+    def prepare(self, wanted: str | None = None) -> None:
         """Make the folders, and remove what dead processes of this host left half-written."""
         try:
             for folder in ("data", _TMP):

@@ -72,10 +72,10 @@ class S3Store:
         self.scratch.require_room(need_bytes)
         require_exclusive(self.requests, self.bucket, self._key(_LEDGER))
 
-    def prepare(self) -> None:
-        """Remove scratch files of dead processes, and publish parts that an earlier run could not."""
+    def prepare(self, wanted: str | None = None) -> None:
+        """Remove scratch files of dead processes, and publish parts that S3 did not take then."""
         self.scratch.prepare()
-        for name, draft in self.scratch.take_kept():
+        for name, draft in self.scratch.take_kept(wanted) if wanted else ():
             self.create(name, draft)
 
     def scratch_file(self, attempt: str) -> Path:

@@ -72,8 +72,8 @@ class S3Scratch:
         self._kept.mkdir(parents=True, exist_ok=True)
         return draft.path.rename(self._kept / f"{quote(name, safe='')}.{draft.sha256}")
 
-    def take_kept(self) -> Iterator[tuple[str, Draft]]:
-        """Name and file of everything that was kept; a damaged one is removed."""
+    def take_kept(self, wanted: str) -> Iterator[tuple[str, Draft]]:
+        """Name and file of what was kept, if this is in the name; the rest and what is damaged is removed."""
         for path in sorted(self._kept.glob("*")):
             name, _, sha256 = path.name.rpartition(".")
             claimed = self.name_file(sha256)
@@ -81,7 +81,7 @@ class S3Scratch:
                 path.rename(claimed)
                 with claimed.open("rb") as file:
                     found = hashlib.file_digest(file, "sha256").hexdigest()
-                if found == sha256:
+                if found == sha256 and wanted in name:
                     yield unquote(name), Draft(claimed, sha256)
                 claimed.unlink(missing_ok=True)
 

@@ -48,8 +48,12 @@ class Store(Protocol):
             OutputUnwritable: it cannot.
         """
 
-    def prepare(self) -> None:
+    def prepare(self, wanted: str | None = None) -> None:
         """Make it ready to be written.
+
+        Args:
+            wanted: publish what an earlier process on this host finished and could not publish, if this text
+                is in its name, and drop the rest; None: leave it.
 
         Raises:
             OutputUnwritable: it cannot be.

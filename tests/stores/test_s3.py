@@ -327,6 +327,8 @@ def test_patience_ends_and_the_part_is_kept_for_the_next_run(rig, bucket):
     assert len(names_in(rig.store.scratch.folder)) == 1
     rig.faults.plan.clear()
     rig.store.prepare()
+    assert rig.store.read(PART) is None
+    rig.store.prepare("part-00000")
     assert rig.store.read(PART) == b"mine"
     assert names_in(rig.store.scratch.folder) == []
 
@@ -338,12 +340,21 @@ def test_a_kept_part_never_takes_the_place_of_another(rig, bucket):
     put_foreign(bucket)
     other = S3Scratch("s3://labels/elsewhere")
 
-    assert list(other.take_kept()) == []
-    rig.store.prepare()
+    assert list(other.take_kept("data")) == []
+    rig.store.prepare("data")
 
     assert not kept.exists() and not damaged.exists()
     assert rig.store.read(PART) == b"foreign"
     assert rig.store.read("data/other") is None
+
+
+def test_a_kept_part_of_a_run_that_was_overwritten_is_dropped(rig):
+    rig.store.scratch.keep("data/part-0-aaaaaaaa.parquet", rig.draft())
+
+    rig.store.prepare("bbbbbbbb")
+
+    assert rig.store.list("data") == ()
+    assert names_in(rig.store.scratch.folder) == []
 
 
 @pytest.mark.parametrize(

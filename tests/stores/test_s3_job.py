@@ -208,6 +208,27 @@ def test_a_store_that_overwrites_is_refused_before_anything_is_compiled(bucket, 
         run_job(make_s3_spec())
 
 
+def test_a_part_that_was_refused_is_published_by_the_next_run(bucket, make_s3_spec, monkeypatch, tmp_path):
+    put = s3.S3Store._put_new
+
+    def refuse_second(store, name, *rest):
+        if name.startswith("data/") and store.list("data"):
+            raise OutputForbidden("refused", OUT, "run the same command again")
+        return put(store, name, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(s3.S3Store, "_put_new", refuse_second)
+        with pytest.raises(OutputForbidden, match="refused"):
+            run_job(make_s3_spec())
+    assert len(list_keys(bucket)) == 1
+
+    summary = run_job(make_s3_spec())
+
+    assert len(summary.done_now) == summary.shards - 2
+    assert read_parts(bucket)["_row"].to_pylist() == list(range(42))
+    assert not [path for path in tmp_path.glob("batchneuron-*/**/*") if path.is_file()]
+
+
 def test_a_worker_that_is_refused_ends_the_command_with_77():
     refusal = OutputForbidden("S3 refuses these credentials", OUT, "set AWS_PROFILE")
 

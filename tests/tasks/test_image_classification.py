@@ -356,7 +356,8 @@ def test_the_example_of_the_page_is_true(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     exec(program, {})
-    run_job(parse_spec(spec, "page.yaml", ("backend.workers=0",), OPTIONS))
+    overrides = ("backend.workers=0", "backend.precision=float32")
+    run_job(parse_spec(spec, "page.yaml", overrides, OPTIONS))
 
     made = read_rows(tmp_path / "labels").to_pylist()
     assert len(made) == len(wanted)

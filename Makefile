@@ -1,5 +1,5 @@
 # `make demo` and `make test` do their own set-up; everything lives in .venv.
-.PHONY: help setup demo test check fix faults e2e lowering bench clean
+.PHONY: help setup demo test check fix faults e2e simulator imagecheck lowering bench clean
 .DEFAULT_GOAL := help
 BIN := .venv/bin
 T ?= tests
@@ -37,10 +37,20 @@ e2e: setup       ## every spec in jobs/, on this machine
 lowering: setup  ## every program through both Neuron front ends, without a device
 	@scripts/lowering.sh
 
-bench: setup     ## figures of benchmarks/
+simulator: setup ## the runner and the compilers on simulated Neuron machines
+	$(BIN)/python -m pytest -m simulator -o timeout=900 tests/simulator tests/test_simulated_run.py tests/test_simulated_cores.py
+
+imagecheck:      ## build the cpu image, and run jobs in it (docker or podman)
+	@scripts/check_image.sh
+
+bench: setup     ## figures of benchmarks/, batchneuron beside its peers
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/start.py
 	$(BIN)/python benchmarks/decode.py
+	$(BIN)/python benchmarks/host_path.py
+	$(BIN)/python benchmarks/commit.py
+	$(BIN)/pip install --quiet '.[bench]'
+	$(BIN)/python benchmarks/peers/compare.py
 
 clean:           ## remove .venv and outputs
-	rm -rf .venv out
+	rm -rf .venv .venv-lowering .bench out

@@ -5,7 +5,8 @@ For what needs a device or a framework before there are workers: the parent impo
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import multiprocess
@@ -17,22 +18,32 @@ from batchneuron.supervise import rebuild_error
 from batchneuron.worker import attempt, own_process
 
 _Result = TypeVar("_Result")
+_MAX_CORES = 3
 
 
-def call_aside(call: Callable[[], _Result], core: Core | None, name: str) -> _Result:
+def call_aside(call: Callable[[], _Result], cores: Sequence[Core], name: str) -> _Result:
     """What the call returns.
 
     Args:
         call: a module's function with its arguments bound; it and its result must survive pickling.
-        core: where to make it, in a new process; None: in this process.
+        cores: where to make it, in a new process; the next one, and at most three, where one is busy or
+            broken. None of them: in this process.
         name: what is done, for people: `calibration`.
 
     Raises:
         BatchNeuronError: whatever the call raises.
-        WorkerFailed: the process died.
+        WorkerFailed: the process died, on every core that was tried.
     """
-    if core is None:
+    if not cores:
         return call()
+    *others, last = cores[:_MAX_CORES]
+    for core in others:
+        with contextlib.suppress(WorkerFailed):
+            return _call_on(call, core, name)
+    return _call_on(call, last, name)
+
+
+def _call_on(call: Callable[[], _Result], core: Core, name: str) -> _Result:
     context = multiprocess.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(

@@ -22,19 +22,19 @@ _SAMPLED_SHARDS = 16
 _SAMPLED_ROWS_PER_SHARD = 128
 
 
-def calibrate(order: WorkOrder, shards: Sequence[Shard], core: Core | None) -> Calibration:
+def calibrate(order: WorkOrder, shards: Sequence[Shard], cores: Sequence[Core]) -> Calibration:
     """What the task measures on rows from all over the input.
 
     Args:
         order: the job; nothing of it is written.
         shards: all shards of the plan.
-        core: where to run, in a process of its own; None: in this process.
+        cores: where to run, in a process of its own; none: in this process.
 
     Raises:
         BatchNeuronError: whatever would stop the job itself.
     """
     sample = sample_shards(shards, _SAMPLED_SHARDS)
-    return call_aside(functools.partial(_measure, order, sample), core, "calibration")
+    return call_aside(functools.partial(_measure, order, sample), cores, "calibration")
 
 
 def _measure(order: WorkOrder, sample: Sequence[Shard]) -> Calibration:

@@ -27,7 +27,9 @@ RENEW_S = 20.0
 DEAD_AFTER_S = 3 * RENEW_S
 """Without a change of a lease's content; a frozen machine that wakes up later does no harm."""
 _LOOK_EVERY_S = 1.0
-_LOOK_COSTS = 20  # a runner spends no more than one twentieth of this thread's time on looking
+_LEAST_REST_S = 0.1
+_GOODBYE_S = 5.0
+_LOOK_COSTS = 20  # the thread rests for so many times as long as a look takes
 
 
 @dataclass(slots=True)
@@ -84,7 +86,7 @@ class Claims:
         self._thread = threading.Thread(target=self._keep, daemon=True, name="lease")
 
     def __enter__(self) -> Self:
-        self.look()
+        self._try_look()
         self._thread.start()
         return self
 
@@ -93,14 +95,19 @@ class Claims:
     ) -> None:
         self._has_ended = True
         self._wake.set()
-        self._thread.join(RENEW_S)
+        self._thread.join(_GOODBYE_S)
+        if self._thread.is_alive():  # the store does not answer: others will see that the lease stands still
+            return
         with contextlib.suppress(BatchNeuronError, OSError):
+            self._hand.clear()
+            self._renew()  # where nothing may be deleted, an empty lease is left
             self._folder.delete_lease(self._record, self.slot)
 
     def take(self, index: int) -> None:
-        """This runner has the shard in hand."""
+        """This runner has the shard in hand; the others are told soon."""
         with self._lock:
             self._hand.add(index)
+        self._wake.set()
 
     def give_back(self, index: int) -> None:
         """It has it no more."""
@@ -148,17 +155,22 @@ class Claims:
         self._told = (now_s, hand)
 
     def _keep(self) -> None:
-        """The thread: nothing that happens to an advisory file stops the work."""
+        """The thread."""
         pause_s = _LOOK_EVERY_S
         while not self._rest(pause_s):
             started_s = time.monotonic()
-            with contextlib.suppress(BatchNeuronError, OSError):
-                self.look()
+            self._try_look()
             pause_s = max(_LOOK_EVERY_S, _LOOK_COSTS * (time.monotonic() - started_s))
             pause_s = min(pause_s, RENEW_S)
 
+    def _try_look(self) -> None:
+        """Nothing that happens to an advisory file stops the work."""
+        with contextlib.suppress(BatchNeuronError, OSError):
+            self.look()
+
     def _rest(self, pause_s: float) -> bool:
-        """Whether it is over."""
+        """Whether it is over; shorter when there is something to tell, and never nothing."""
+        time.sleep(_LEAST_REST_S)
         self._wake.wait(pause_s)
         self._wake.clear()
         return self._has_ended

@@ -102,9 +102,8 @@ def open_run(prepared: Prepared, watch: Watch | None = None, *, overwrite: bool 
             compiled = _compile(prepared, order, watch)
             _check(prepared, replace(order, artifacts=compiled.artifacts), plan, watch)
         order = replace(order, artifacts=compiled.artifacts)
-    wished = prepared.spec.backend.workers
-    workers = count_workers(prepared.backend, prepared.request.model, wished)
-    return Opened(prepared, plan, folder, order, missing, min(workers, max(1, len(missing))), compiled)
+    workers = min(_count_workers(prepared), len(missing)) if missing else 0
+    return Opened(prepared, plan, folder, order, missing, workers, compiled)
 
 
 def _is_over(prepared: Prepared, folder: RunFolder, record: RunRecord) -> bool:
@@ -148,13 +147,15 @@ def _verify(prepared: Prepared, folder: RunFolder) -> None:
     Raises:
         OutputUnwritable: it cannot take the job's parts.
     """
-    wished = prepared.spec.backend.workers
-    workers = count_workers(prepared.backend, prepared.request.model, wished)
     limit, shard_rows = prepared.spec.input.limit, choose_shard_rows(prepared)
     part_bytes = expect_part_bytes(
         prepared.inventory, shard_rows if limit is None else min(limit, shard_rows)
     )
-    folder.store.verify(_PARTS_PER_WORKER * max(1, workers) * part_bytes)
+    folder.store.verify(_PARTS_PER_WORKER * max(1, _count_workers(prepared)) * part_bytes)
+
+
+def _count_workers(prepared: Prepared) -> int:
+    return count_workers(prepared.backend, prepared.request.model, prepared.spec.backend.workers)
 
 
 def _build_new(prepared: Prepared, watch: Watch) -> _Built:
@@ -178,7 +179,7 @@ def _build(prepared: Prepared, watch: Watch) -> _Built:
     order = replace(order, artifacts=compiled.artifacts)
     kind = find_kind(prepared.spec.task)
     if kind.needs_calibration(kind.options.model_validate(dict(prepared.request.options))):
-        plan = replace(plan, calibration=calibrate(order, plan.shards, _choose_core(prepared)))
+        plan = replace(plan, calibration=calibrate(order, plan.shards, _choose_cores(prepared)))
         record = draft_run(prepared.fingerprint, plan, spec)
         order = replace(order, calibration=plan.calibration, record=record)
     return _Built(prepared, order, plan, _check(prepared, order, plan, watch), compiled)
@@ -200,15 +201,15 @@ def _check(prepared: Prepared, order: WorkOrder, plan: Plan, watch: Watch) -> Pa
     unchecked = list_unchecked(order.artifacts, facts, prepared.spec.backend)
     if unchecked:
         watch.on_check(len(unchecked))
-    parity = check_parity(order, facts, plan.shards, _choose_core(prepared))
+    parity = check_parity(order, facts, plan.shards, _choose_cores(prepared))
     if watch.is_stopped():
         raise Incomplete("stopped before the first shard", prepared.spec.output.path)
     return parity
 
 
-def _choose_core(prepared: Prepared) -> Core | None:
-    """Where something is done before there are workers; None: in this process."""
-    return None if prepared.spec.backend.workers == 0 else prepared.backend.list_cores()[0]
+def _choose_cores(prepared: Prepared) -> tuple[Core, ...]:
+    """Where something is done before there are workers; none: in this process."""
+    return () if prepared.spec.backend.workers == 0 else prepared.backend.list_cores()
 
 
 def redact_spec(spec: JobSpec) -> dict[str, JsonValue]:

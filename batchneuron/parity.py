@@ -28,14 +28,16 @@ from batchneuron.work_order import WorkOrder
 _SAMPLED_SHARDS = 16
 
 
-def check_parity(order: WorkOrder, facts: BackendFacts, shards: Sequence[Shard], core: Core | None) -> Parity:
+def check_parity(
+    order: WorkOrder, facts: BackendFacts, shards: Sequence[Shard], cores: Sequence[Core]
+) -> Parity:
     """How the programs of a job agree with the reference, measured where that is not known yet.
 
     Args:
         order: the job, its artifacts compiled.
         facts: the backend's.
         shards: all shards of the plan.
-        core: where to run, in a process of its own; None: in this process.
+        cores: where to run, in a process of its own; none: in this process.
 
     Raises:
         ParityError: one of them does not agree.
@@ -50,7 +52,7 @@ def check_parity(order: WorkOrder, facts: BackendFacts, shards: Sequence[Shard],
     new = list_unchecked(order.artifacts, facts, spec)
     sample = sample_shards(shards, _SAMPLED_SHARDS)
     call = functools.partial(measure, replace(order, artifacts=new), sample, tolerance)
-    verdicts = dict(zip(new, call_aside(call, core, "parity check"), strict=True))
+    verdicts = dict(zip(new, call_aside(call, cores, "parity check"), strict=True))
     for artifact, verdict in verdicts.items():
         if verdict.found.agreement.rows and not find_excesses(verdict.found.agreement, tolerance):
             _keep_verdict(artifact, verdict)

@@ -85,9 +85,9 @@ def replay_rows(path: str, wish: Wish, *, allow_remote_code: bool = False) -> Re
     sharing = Sharing(prepared.spec.backend.artifacts, prepared.spec.backend.artifacts_lock)
     compiled = compile_missing(prepared.backend, prepared.request, order.artifacts, sharing=sharing)
     order = replace(order, artifacts=compiled.artifacts)
-    core = None if prepared.spec.backend.workers == 0 else prepared.backend.list_cores()[0]
+    cores = () if prepared.spec.backend.workers == 0 else prepared.backend.list_cores()
     call = functools.partial(_redo, order, tuple(shards), is_same_machine=not differences)
-    rows_different, excesses = call_aside(call, core, "replay")
+    rows_different, excesses = call_aside(call, cores, "replay")
     rows = sum(shard.rows for shard in shards)
     return Replayed(
         tuple(shard.index for shard in shards), rows, tuple(differences), rows_different, excesses

@@ -171,7 +171,8 @@ def _finish(opened: Opened, ledger: _Ledger, started: float) -> Summary:
     if manifest is None:
         manifest = folder.write_manifest(record, plan, ledger.reports())
         if record.generation > 1:
-            folder.delete_old_parts()
+            with contextlib.suppress(OutputUnwritable):  # not allowed to delete: `gc` is left to do it
+                folder.delete_old_parts()
     require_budget(manifest.rejected, plan.rows, opened.prepared.spec.errors, opened.order)
     return Summary(
         output=folder.store.location,

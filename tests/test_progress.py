@@ -10,7 +10,7 @@ from batchneuron import progress
 from batchneuron.agreement import Agreement, Parity, ShapeAgreement
 from batchneuron.compile import CompileEvent
 from batchneuron.errors import ParityError
-from batchneuron.events import BatchDone, CoreRetired, PartDone, StageSeconds, WorkerReady
+from batchneuron.events import BatchDone, CoreRetired, OthersSeen, PartDone, StageSeconds, WorkerReady
 from batchneuron.progress import Meter, Reporter
 from batchneuron.shapes import Shape
 from tests.backends.arithmetic import ArithmeticBackend
@@ -88,6 +88,28 @@ def test_the_clock(seconds, clock):
     meter.note(BatchDone(1), 1.0)
     meter.rows_left = 1 + seconds
     assert meter.line().endswith(f", {clock} left")
+
+
+def test_rows_that_others_do_are_theirs():
+    meter = Meter(100, 10.0)
+    meter.note(OthersSeen(rows_done=60), 0.0)
+    assert (meter.rows_here, meter.tokens_total) == (40, 400)
+
+    meter.note(BatchDone(200), 0.0)
+    meter.note(make_part(20, 200), 1.0)
+
+    assert meter.share == 0.5
+    assert meter.line().startswith("50%, 20 of 40 rows written, 60 by other runners, ")
+
+
+def test_a_runner_says_that_it_waits_for_others():
+    reporter, text = make_reporter(width=100)
+    reporter.on_event(OthersSeen(rows_done=10))
+    assert text.getvalue() == ""
+
+    reporter.on_event(OthersSeen(rows_done=10, awaited=2))
+
+    assert text.getvalue() == "waiting for 2 shards that other runners have in hand …\n"
 
 
 def make_opened(name="nightly", left=37, rows=42, parity=None, wished="auto"):

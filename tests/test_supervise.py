@@ -25,6 +25,7 @@ from batchneuron.errors import (
 from batchneuron.events import (
     CoreRetired,
     Failure,
+    OthersSeen,
     PartDone,
     ShardFailed,
     StageSeconds,
@@ -34,6 +35,7 @@ from batchneuron.events import (
 from batchneuron.plan import Shard
 from batchneuron.roster import MAX_FAILURES
 from batchneuron.supervise import MAX_ATTEMPTS, Supervisor, rebuild_error
+from tests.test_handout import Others
 
 SHARDS = tuple(Shard(index, index, ()) for index in range(12))
 CORES = (Core(0), Core(1))
@@ -95,7 +97,7 @@ class Stage:
     def count(self, name: str) -> int:
         return len(list(self._folder.glob(f"{name}.*")))
 
-    def run(self, do=lambda index: None, start=lambda core: None, shards=SHARDS, cores=CORES):
+    def run(self, do=lambda index: None, start=lambda core: None, shards=SHARDS, cores=CORES, claims=None):
         """Let workers call `start` once and `do` for each shard; what they return instead of None is sent."""
 
         takes_core = len(inspect.signature(do).parameters) == 2
@@ -118,7 +120,7 @@ class Stage:
             self.on_event(event)
 
         self._monkeypatch.setattr(supervise.worker, "main", main)
-        Supervisor(None, cores, listen, lambda: self.is_stopped()).run(shards)
+        Supervisor(None, cores, listen, lambda: self.is_stopped(), claims).run(shards)
 
     @property
     def done(self) -> list[int]:
@@ -157,6 +159,24 @@ def test_nobody_hoards_the_last_shards(stage):
     stage.run(do=lambda _: time.sleep(0.5), shards=SHARDS[:2])
 
     assert time.monotonic() - began < 0.95
+
+
+def test_what_others_have_in_hand_is_waited_for_by_workers_that_stay(stage, monkeypatch):
+    """Shards 0 to 3 are another runner's; of these 0 and 1 appear, and then patience is over."""
+    monkeypatch.setattr(supervise, "_POLL_S", 0.02)
+    claims = Others(held=range(4))
+
+    def follow(event):
+        if event == OthersSeen(rows_done=0, awaited=4):
+            claims.done = frozenset({0, 1})
+        elif event == OthersSeen(rows_done=0, awaited=2):
+            claims.is_over = True
+
+    stage.on_event = follow
+    stage.run(claims=claims)
+
+    assert stage.done == list(range(2, 12))
+    assert stage.starts == [0, 1]
 
 
 def test_a_worker_that_dies_is_replaced_on_its_core_and_its_shards_are_done_again(stage):

@@ -30,13 +30,15 @@ class InlineEngine:
         """Do the shards in order."""
         runner = open_runner(order, lambda tokens: listener(BatchDone(tokens)))
         handout, last = HandOut(shards, claims), None
-        while len(handout) and not is_stopped():
+        while not is_stopped():
             shard = handout.take(last)
             news = handout.news()
             if news is not None:
                 listener(news)
-            if shard is None:
+            if shard is not None:
+                listener(runner.run(shard))
+                last = shard
+            elif len(handout):
                 time.sleep(_POLL_S)
-                continue
-            last = shard
-            listener(runner.run(shard))
+            else:
+                return

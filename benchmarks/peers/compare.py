@@ -35,6 +35,7 @@ REPORT = HERE.parent / "peers.json"
 ROUNDS = 2
 MAX_TRIES = 4
 QUIET = 0.8
+TIMEOUT_S = 900
 
 
 @dataclass(slots=True)
@@ -139,7 +140,11 @@ def run_variant(variant: Variant, order: dict[str, Any]) -> dict[str, Any]:
             text=True,
         )
         peak = Peak(process.pid)
-        printed, _ = process.communicate()
+        try:
+            printed, _ = process.communicate(timeout=TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            return {"failure": f"not done after {TIMEOUT_S} s"}
     if process.returncode:
         return {"failure": f"exit code {process.returncode}: {log.read_text()[-400:]}"}
     return {**json.loads(printed.strip().splitlines()[-1]), "peak_mib": peak.stop_mib()}

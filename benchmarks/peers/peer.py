@@ -68,7 +68,8 @@ def open_ray(order: dict[str, Any]) -> Work:
     """Ray Data's `map_batches` over two actors."""
     import ray
 
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, configure_logging=False)
+    # A third, for the tasks that bring the rows: two actors of one CPU each would wait for them for ever.
+    ray.init(num_cpus=3, include_dashboard=False, log_to_driver=False, configure_logging=False)
 
     def work(table: pa.Table) -> dict[str, Any]:
         actors = ray.data.ActorPoolStrategy(size=2)
@@ -133,9 +134,12 @@ def _load_optimum(order: dict[str, Any]) -> Any:
 def _embed(pipe: Any, table: pa.Table, order: dict[str, Any]) -> dict[str, Any]:
     import numpy as np
 
+    texts = table["text"].to_pylist()
+    # The pipeline gives vectors of padding, too; its users have to count the tokens to leave them out.
+    counts = [len(ids) for ids in pipe.tokenizer(texts, truncation=True)["input_ids"]]
     vectors = []
-    for tokens in pipe(table["text"].to_pylist(), tokenize_kwargs={"truncation": True}):
-        mean = np.asarray(tokens[0], dtype=np.float32).mean(axis=0)
+    for tokens, count in zip(pipe(texts, tokenize_kwargs={"truncation": True}), counts, strict=True):
+        mean = np.asarray(tokens[0][:count], dtype=np.float32).mean(axis=0)
         vectors.append(mean / np.linalg.norm(mean))
     return {"embedding": _to_arrow(np.stack(vectors))}
 

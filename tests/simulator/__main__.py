@@ -21,9 +21,8 @@ def main() -> None:
     parser.add_argument("instance_type", choices=INSTANCES, metavar="INSTANCE", help=", ".join(INSTANCES))
     parser.add_argument("--stack", choices=STACKS, default="", help="default: the one the family needs")
     parser.add_argument("--compile-s", type=float, default=0.0, help="seconds that one compilation takes")
-    parser.add_argument("command", nargs=argparse.REMAINDER, help="what to run, after --")
-    arguments = parser.parse_args()
-    command = [word for number, word in enumerate(arguments.command) if number or word != "--"]
+    before, command = _split(sys.argv[1:])
+    arguments = parser.parse_args(before)
     if not command:
         parser.error("name a command after --")
     folder = Path(tempfile.mkdtemp(prefix="simulated-neuron-"))
@@ -31,6 +30,12 @@ def main() -> None:
     sys.stderr.write(f"simulated {arguments.instance_type}; its log: {machine.state / 'log.jsonl'}\n")
     sys.stderr.flush()
     os.execvpe(command[0], command, machine.environment)
+
+
+def _split(words: list[str]) -> tuple[list[str], list[str]]:
+    """What is for the simulator, and the command behind `--`."""
+    place = words.index("--") if "--" in words else len(words)
+    return words[:place], words[place + 1 :]
 
 
 if __name__ == "__main__":

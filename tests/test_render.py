@@ -1,0 +1,21 @@
+"""Records as text: what is said of shards that were done twice."""
+
+import pytest
+
+from batchneuron.events import PartDone, StageSeconds
+from batchneuron.render import render_summary
+from batchneuron.run import Summary
+
+
+@pytest.mark.parametrize(
+    ("twice", "said"), [(0, ""), (1, "1 shard was done twice"), (2, "2 shards were done twice")]
+)
+def test_work_that_was_done_twice_is_told(twice, said):
+    parts = tuple(
+        PartDone(index, 5, 0, 0, 9, 10, 1, "", index >= twice, StageSeconds()) for index in range(3)
+    )
+
+    lines = render_summary(Summary("out", 15, 0, 3, parts, 2.0, done_twice=twice)).splitlines()
+
+    assert len(lines) == 2 + bool(twice)
+    assert lines[1].startswith(said) and lines[-1] == "out/data"

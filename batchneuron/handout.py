@@ -69,7 +69,7 @@ class HandOut:
         self._order = tuple(shards)
         self._place = {shard.index: place for place, shard in enumerate(self._order)}
         self._stretches = [(0, len(self._order))] if self._order else []
-        self._returned: list[Shard] = []
+        self._returned: list[tuple[Shard, int | None]] = []
         self._claims = claims or Alone()
         self._forgotten: frozenset[int] = frozenset()
         self._told = OthersSeen()
@@ -80,21 +80,21 @@ class HandOut:
         self._forget_done()
         return len(self._returned) + sum(hi - lo for lo, hi in self._stretches)
 
-    def take(self, last: Shard | None) -> Shard | None:
-        """The next shard for a worker that had `last` before.
+    def take(self, last: Shard | None, unless_failed_on: int | None = None) -> Shard | None:
+        """The next shard for a worker that had `last` before, and none that failed on its core.
 
-        None when all are taken; also, with some left, while others are at them.
+        None when all are taken; also, with some left, while others are at them or are to have them.
         """
         self._forget_done()
-        shard = self._returned.pop(0) if self._returned else self._pick(last)
+        shard = self._take_returned(unless_failed_on) or self._pick(last)
         self._is_waiting = shard is None and bool(self._stretches)
         if shard is not None:
             self._claims.take(shard.index)
         return shard
 
-    def give_back(self, shard: Shard) -> None:
-        """Hand it out again, before all others."""
-        self._returned.append(shard)
+    def give_back(self, shard: Shard, failed_on: int | None = None) -> None:
+        """Hand it out again, before all others; a core on which it failed is remembered."""
+        self._returned.append((shard, failed_on))
         self._claims.give_back(shard.index)
 
     def clear(self) -> None:
@@ -121,7 +121,13 @@ class HandOut:
         for lo, hi in self._stretches:
             self._rows_elsewhere += sum(self._order[at].rows for at in places if lo <= at < hi)
         self._stretches = left
-        self._returned = [shard for shard in self._returned if shard.index not in done]
+        self._returned = [item for item in self._returned if item[0].index not in done]
+
+    def _take_returned(self, core: int | None) -> Shard | None:
+        for place, (_, failed_on) in enumerate(self._returned):
+            if core is None or failed_on != core:
+                return self._returned.pop(place)[0]
+        return None
 
     def _pick(self, last: Shard | None) -> Shard | None:
         held = sorted(self._place[index] for index in self._claims.held if index in self._place)

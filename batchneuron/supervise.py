@@ -126,7 +126,9 @@ class Supervisor:
             # Before the last shards, nobody may hoard one that an idle worker could start.
             share = _AHEAD if len(handout) > len(self._workers) else 1
             while each.is_at_work and len(each.shards) < share:
-                shard = handout.take(each.last)
+                # Of two failures on one core nobody knows whether it was the shard.
+                core = each.core.index if self._has_other_core(each) else None
+                shard = handout.take(each.last, unless_failed_on=core)
                 if shard is None:
                     break
                 each.shards.append(shard)
@@ -177,9 +179,9 @@ class Supervisor:
         failed = next(shard for shard in each.shards if shard.index == index)
         each.shards.remove(failed)
         if failure.retires_core or each.failure is not None:
-            handout.give_back(failed)
+            handout.give_back(failed, each.core.index)
         else:
-            self._retry(failed, failure, handout)
+            self._retry(failed, failure, each.core, handout)
         if failure.retryable and each.failure is None:
             each.failure = failure
             each.process.kill()
@@ -198,7 +200,7 @@ class Supervisor:
         for shard in dead.shards[charged:]:
             handout.give_back(shard)
         for shard in dead.shards[:charged]:
-            self._retry(shard, failure, handout)
+            self._retry(shard, failure, dead.core, handout)
         if dead.is_ready and dead.failure is None:
             self._roster.put_back(dead.core)
         elif not failure.retryable:
@@ -216,10 +218,13 @@ class Supervisor:
             why = "was lost" if failure.retires_core else "could not start" if not dead.is_ready else "failed"
             self._stop(failure, f"no core is left: core {dead.core.index} {why}", _ELSEWHERE)
 
-    def _retry(self, shard: Shard, failure: Failure, handout: HandOut) -> None:
+    def _has_other_core(self, each: _Worker) -> bool:
+        return any(other.core.index != each.core.index for other in self._workers)
+
+    def _retry(self, shard: Shard, failure: Failure, core: Core, handout: HandOut) -> None:
         self._attempts[shard.index] += 1
         if failure.retryable and self._attempts[shard.index] < MAX_ATTEMPTS:
-            handout.give_back(shard)
+            handout.give_back(shard, core.index)
         else:
             self._stop(failure, f"shard {shard.index}")
 

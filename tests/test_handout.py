@@ -196,3 +196,18 @@ def test_held_and_done_shards_in_any_arrangement(done, held):
     assert sorted(take_all(handout)) == sorted(set(range(12)) - done - held)
     claims.is_over = True
     assert sorted(take_all(handout)) == sorted(held - done)
+
+
+def test_a_shard_that_failed_on_a_core_goes_to_another():
+    shards = make_shards(3)
+    handout = HandOut(shards)
+    first = handout.take(None)
+    handout.give_back(first, failed_on=1)
+
+    assert handout.take(first, unless_failed_on=1) == shards[1]
+    assert handout.take(None, unless_failed_on=2) == first
+
+    handout.give_back(first, failed_on=1)
+    assert handout.take(shards[1], unless_failed_on=1) == shards[2]
+    assert handout.take(None, unless_failed_on=1) is None and len(handout) == 1
+    assert handout.take(None) == first

@@ -349,6 +349,9 @@ def test_a_sequence_length_means_nothing(vit, tmp_path):
         make_plan(prepared)
 
 
+@pytest.mark.skipif(
+    torch.__version__.startswith("2.9."), reason="the page's random weights are of a newer generator"
+)
 def test_the_example_of_the_page_is_true(tmp_path, monkeypatch):
     page = (REPOSITORY / "docs/image-classification.md").read_text()
     program, spec = (re.search(rf"```{name}\n(.*?)```", page, re.S)[1] for name in ("python", "yaml"))

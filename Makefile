@@ -31,8 +31,8 @@ fix: setup       ## format, and mend what can be mended safely
 faults: setup    ## kill it at many moments, and see that nothing is lost
 	$(BIN)/python -m pytest -m faults tests/faults
 
-e2e: setup       ## every spec in jobs/, on this machine
-	$(BIN)/python -m pytest -m e2e tests/e2e
+e2e: setup       ## every spec in jobs/, and every command of docs/neuron.md on a simulated machine
+	$(BIN)/python -m pytest -m e2e tests/e2e tests/test_neuron_page.py
 
 lowering: setup  ## every program through both Neuron front ends, without a device
 	@scripts/lowering.sh

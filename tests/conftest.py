@@ -16,6 +16,7 @@ from hypothesis import settings
 from batchneuron.spec.parse import parse_spec
 from batchneuron.spec.sections import JobSpec
 from batchneuron.tasks import OPTIONS
+from tests.supervised import stage  # noqa: F401  # a fixture of two files
 from tests.tiny import save_bert, write_rows
 
 # A shared machine may stand still for a second; that is no failure.

@@ -1,20 +1,13 @@
-"""The supervisor over workers that are a few lines each: real processes, forked, with nothing to load."""
+"""The supervisor: shards, attempts, deaths and ends."""
 
-import inspect
 import os
-import signal
 import time
-from pathlib import Path
 
-import multiprocess
 import pytest
 
-from batchneuron import roster, supervise
-from batchneuron.backends.backend import Core
+from batchneuron import supervise
 from batchneuron.errors import (
     BatchNeuronError,
-    CoreLost,
-    DeviceFault,
     ModelError,
     OutputUnwritable,
     SourceChanged,
@@ -23,118 +16,16 @@ from batchneuron.errors import (
     WorkerFailed,
 )
 from batchneuron.events import (
-    CoreRetired,
     Failure,
     OthersSeen,
     PartDone,
     ShardFailed,
-    StageSeconds,
     WorkerBroken,
-    WorkerReady,
 )
-from batchneuron.plan import Shard
 from batchneuron.roster import MAX_FAILURES
-from batchneuron.supervise import MAX_ATTEMPTS, Supervisor, rebuild_error
+from batchneuron.supervise import MAX_ATTEMPTS, rebuild_error
+from tests.supervised import CORES, IN_HAND, SHARDS, die, failure_of
 from tests.test_handout import Others
-
-SHARDS = tuple(Shard(index, index, ()) for index in range(12))
-CORES = (Core(0), Core(1))
-IN_HAND = supervise._AHEAD * len(CORES)
-
-
-def part_of(index):
-    return PartDone(index, 1, 0, 0, 1, 1, 1, "", True, StageSeconds(0, 0, 0))
-
-
-def failure_of(error, message="it is so", retryable=None):
-    retryable = error.retryable if retryable is None else retryable
-    return Failure(error.__name__, message, error.exit_code, retryable, "Traceback: …", error.retires_core)
-
-
-def die():
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-class Forking:
-    """A `multiprocess` context that forks, and remembers the cores it started workers on."""
-
-    def __init__(self):
-        self._context = multiprocess.get_context("fork")
-        self.starts = []
-
-    def Pipe(self):
-        return self._context.Pipe()
-
-    def Process(self, **named):
-        self.starts.append(named["args"][1].index)
-        return self._context.Process(**named)
-
-
-class Stage:
-    """Runs a supervisor over a scripted worker, and remembers what it heard and what was started."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-        self._monkeypatch = monkeypatch
-        self._folder = folder
-        self.events = []
-        self.is_stopped = lambda: False
-        self.on_event = lambda event: None
-        context = Forking()
-        self.starts = context.starts
-        monkeypatch.setattr(roster, "PAUSES_S", (0.02, 0.04))
-        monkeypatch.setattr(supervise.multiprocess, "get_context", lambda _: context)
-
-    def mark(self, name: str) -> int:
-        """Called in a worker: how many times something has happened now, in all processes."""
-        while True:
-            count = self.count(name) + 1
-            try:
-                (self._folder / f"{name}.{count}").touch(exist_ok=False)
-            except FileExistsError:
-                continue
-            return count
-
-    def count(self, name: str) -> int:
-        return len(list(self._folder.glob(f"{name}.*")))
-
-    def run(self, do=lambda index: None, start=lambda core: None, shards=SHARDS, cores=CORES, claims=None):
-        """Let workers call `start` once and `do` for each shard; what they return instead of None is sent."""
-
-        takes_core = len(inspect.signature(do).parameters) == 2
-
-        def main(_order, core, connection):
-            self.mark("start")
-            broken = start(core)
-            if broken is not None:
-                connection.send(broken)
-                return
-            connection.send(WorkerReady(0.0))
-            while (shard := connection.recv()) is not None:
-                self.mark(f"shard-{shard.index}")
-                connection.send(
-                    do(*((shard.index, core) if takes_core else (shard.index,))) or part_of(shard.index)
-                )
-
-        def listen(event):
-            self.events.append(event)
-            self.on_event(event)
-
-        self._monkeypatch.setattr(supervise.worker, "main", main)
-        Supervisor(None, cores, listen, lambda: self.is_stopped(), claims).run(shards)
-
-    @property
-    def done(self) -> list[int]:
-        return sorted(event.shard for event in self.events if isinstance(event, PartDone))
-
-    @property
-    def retired(self) -> dict[int, str]:
-        return {event.core: event.why for event in self.events if isinstance(event, CoreRetired)}
-
-
-@pytest.fixture
-def stage(monkeypatch, tmp_path):
-    yield Stage(monkeypatch, tmp_path)
-    assert multiprocess.active_children() == [], "a worker has outlived its supervisor"
 
 
 def test_every_shard_is_done_once_by_workers_on_all_cores(stage):
@@ -344,151 +235,3 @@ def test_a_death_is_charged_to_one_shard_and_not_to_its_neighbours(stage):
     stage.run(do=lambda index: die() if index % 2 and stage.count(f"shard-{index}") == 1 else None)
 
     assert stage.done == list(range(12))
-
-
-EVERY = {"shards": SHARDS, "cores": tuple(Core(index) for index in range(4))}
-
-
-def test_a_lost_core_gets_no_new_worker_and_its_shards_are_done_by_others(stage):
-    def do(index, core):
-        time.sleep(0.01)
-        return ShardFailed(index, failure_of(CoreLost, "core 2 is broken")) if core.index == 2 else None
-
-    stage.run(do=do, **EVERY)
-
-    assert stage.done == list(range(12))
-    assert sorted(stage.starts) == [0, 1, 2, 3]
-    assert stage.retired == {2: "core 2 is broken"}
-
-
-def test_a_core_that_is_lost_while_its_worker_starts_is_not_tried_again(stage):
-    broken = WorkerBroken(failure_of(CoreLost, "core 0 is broken"))
-
-    stage.run(start=lambda core: broken if core.index == 0 else None, **EVERY)
-
-    assert stage.done == list(range(12))
-    assert stage.starts.count(0) == 1
-    assert list(stage.retired) == [0]
-
-
-def test_lost_cores_cost_a_shard_no_attempt(stage):
-    """More cores are lost over the only shard than it has attempts."""
-    cores = tuple(Core(index) for index in range(MAX_ATTEMPTS + 2))
-    last = cores[-1].index
-
-    stage.run(
-        do=lambda index, core: None if core.index == last else ShardFailed(index, failure_of(CoreLost)),
-        shards=SHARDS[:1],
-        cores=cores,
-    )
-
-    assert stage.done == [0]
-    assert sorted(stage.retired) == list(range(last))
-
-
-def test_when_no_core_is_left_the_job_stops_and_says_what_to_do(stage):
-    with pytest.raises(CoreLost, match=r"(?s)no core is left: core \d was lost.*another instance") as stopped:
-        stage.run(do=lambda index: ShardFailed(index, failure_of(CoreLost)))
-
-    assert stopped.value.exit_code == 75
-    assert sorted(stage.starts) == [0, 1]
-    assert sorted(stage.retired) == [0, 1]
-
-
-def test_a_device_fault_gets_a_fresh_worker_on_the_same_core(stage):
-    def do(index):
-        if index == 4 and stage.count("shard-4") == 1:
-            return ShardFailed(4, failure_of(DeviceFault, "it timed out"))
-        return None
-
-    stage.run(do=do, cores=CORES[:1])
-
-    assert stage.done == list(range(12))
-    assert stage.starts == [0, 0]
-    assert stage.retired == {}
-
-
-def test_a_failure_that_is_charged_to_one_shard_is_not_charged_to_those_behind_it(stage):
-    """A worker whose device has failed fails with all it holds; the first is charged."""
-    starts = MAX_FAILURES - 1
-
-    def do(index):
-        return ShardFailed(index, failure_of(DeviceFault)) if stage.count("start") <= starts else None
-
-    stage.run(do=do, cores=CORES[:1])
-
-    assert stage.done == list(range(12))
-    assert stage.starts == [0] * (starts + 1)
-
-
-def test_a_core_on_which_nothing_works_is_given_up_and_the_others_go_on(stage):
-    def do(index, core):
-        time.sleep(0.05)
-        return ShardFailed(index, failure_of(DeviceFault, "it is odd")) if core.index == 1 else None
-
-    shards = tuple(Shard(index, index, ()) for index in range(60))
-    stage.run(do=do, shards=shards, cores=CORES)
-
-    assert stage.done == list(range(60))
-    assert stage.starts.count(1) == MAX_FAILURES
-    assert stage.retired == {1: "it is odd"}
-
-
-def test_a_busy_core_is_tried_again_and_then_given_up_while_the_others_work(stage):
-    busy = WorkerBroken(failure_of(DeviceFault, "another process has the core"))
-
-    stage.run(do=lambda _: time.sleep(0.05), start=lambda core: busy if core.index == 1 else None)
-
-    assert stage.done == list(range(12))
-    assert stage.starts.count(1) == MAX_FAILURES
-    assert stage.retired == {1: "another process has the core"}
-
-
-def test_a_core_that_is_busy_for_a_while_is_used_then(stage):
-    busy = WorkerBroken(failure_of(DeviceFault, "another process has the core"))
-    used = []
-    stage.on_event = used.append
-
-    stage.run(
-        do=lambda _: time.sleep(0.05),
-        start=lambda core: busy if core.index == 1 and stage.count("start") <= 2 else None,
-    )
-
-    assert stage.done == list(range(12))
-    assert stage.starts.count(1) == 2
-    assert sum(isinstance(event, WorkerReady) for event in used) == 2
-    assert stage.retired == {}
-
-
-def test_when_every_core_is_busy_the_job_stops_after_a_bounded_number_of_starts(stage):
-    busy = WorkerBroken(failure_of(DeviceFault, "another process has the core"))
-
-    with pytest.raises(
-        DeviceFault, match=r"(?s)no core is left.*could not start: another process"
-    ) as stopped:
-        stage.run(start=lambda _: busy, **EVERY)
-
-    assert stopped.value.exit_code == 75
-    assert len(stage.starts) == 4 * MAX_FAILURES
-    assert sorted(stage.retired) == [0, 1, 2, 3]
-
-
-def test_a_core_in_reserve_takes_the_place_of_a_lost_one(stage):
-    """Fewer shards than cores: the others wait, and one of them is started when it is needed."""
-    stage.run(
-        do=lambda index, core: ShardFailed(index, failure_of(CoreLost)) if core.index == 0 else None,
-        shards=SHARDS[:1],
-    )
-
-    assert stage.done == [0]
-    assert stage.starts == [0, 1]
-
-
-def test_stopping_does_not_wait_for_a_core_that_rests(stage, monkeypatch):
-    monkeypatch.setattr(roster, "PAUSES_S", (60.0, 60.0))
-    busy = WorkerBroken(failure_of(DeviceFault))
-    stage.is_stopped = lambda: stage.count("start") > 0
-
-    stage.run(start=lambda _: busy, cores=CORES[:1])
-
-    assert stage.starts == [0]

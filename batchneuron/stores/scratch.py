@@ -7,6 +7,8 @@ import os
 import socket
 from pathlib import Path
 
+_DEAD = {"Z", "X"}  # proc(5): zombie, dead
+
 
 def name_scratch(folder: Path, attempt: str) -> Path:
     """A path in the folder that tells host and process."""
@@ -27,11 +29,12 @@ def is_left(name: str) -> bool:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether this host has such a process."""
-    with contextlib.suppress(ProcessLookupError):
-        try:
-            os.kill(pid, 0)
-        except PermissionError:
-            return True
-        return True
+    """Whether this host has such a process.
+
+    A dead one that nobody has waited for still takes signals (a container's first process may never wait):
+    only its state tells.
+    """
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        return state not in _DEAD
     return False

@@ -53,6 +53,12 @@ class LadderRequest:
     """Slots that no batch of more than one row exceeds: what the backend runs best."""
     max_shapes: int = MAX_SHAPES
     cost: ShapeCost = field(default_factory=ShapeCost)
+    ready: frozenset[Shape] = frozenset()
+    """Compiled already, by an earlier job: these cost nothing but their slots."""
+
+    def compile_s(self, shape: Shape) -> float:
+        """What the shape costs before its first batch."""
+        return 0.0 if shape in self.ready else self.cost.compile_s
 
 
 def plan_ladder(sample: Sample, request: LadderRequest) -> Ladder:
@@ -123,14 +129,17 @@ def link(candidates: _Ints, cost: _Floats, most: int) -> list[Chain]:
 
 def _search(sample: Sample, request: LadderRequest, most: int) -> list[Chain]:
     """The cheapest ladders of 1, 2, … shapes, in seconds of the whole job."""
-    candidates = _candidate_edges(sample, request.limit_tokens)
+    candidates = _candidate_edges(sample, request)
     ends = _rows_up_to(sample, candidates)
     starts = np.concatenate([[0.0], ends])
     cost = np.full((len(candidates) + 1, len(candidates)), np.inf)
     for j, edge in enumerate(candidates.tolist()):
         rows = ends[j] - starts[: j + 1]
-        options = [_price(rows, Shape(size, edge), request.cost) for size in _batch_sizes(edge, request)]
-        cost[: j + 1, j] = np.min(options, axis=0) * sample.shards + request.cost.compile_s
+        options = [
+            _price(rows, shape, request.cost) * sample.shards + request.compile_s(shape)
+            for shape in _list_shapes(edge, request)
+        ]
+        cost[: j + 1, j] = np.min(options, axis=0)
     return link(candidates, cost, most)
 
 
@@ -139,8 +148,11 @@ def _fit_batches(edges: Sequence[int], sample: Sample, request: LadderRequest) -
     rows = np.diff(_rows_up_to(sample, np.array(edges)), prepend=0.0)
     shapes = []
     for edge, count in zip(edges, rows, strict=True):
-        options = [Shape(size, edge) for size in _batch_sizes(edge, request)]
-        prices = [_price(np.array([count]), shape, request.cost)[0] for shape in options]
+        options = _list_shapes(edge, request)
+        prices = [
+            _price(np.array([count]), shape, request.cost)[0] * sample.shards + request.compile_s(shape)
+            for shape in options
+        ]
         shapes.append(options[int(np.argmin(prices))])
     return Ladder(tuple(shapes))
 
@@ -150,16 +162,19 @@ def _price(rows: _Floats, shape: Shape, cost: ShapeCost) -> _Floats:
     return _count_batches(rows, shape.batch_size) * cost.call_s(shape.batch_size, shape.sequence_length)
 
 
-def _batch_sizes(edge: int, request: LadderRequest) -> list[int]:
-    """Batch sizes worth a try, largest first: as many rows as fill the slots, and parts of that."""
+def _list_shapes(edge: int, request: LadderRequest) -> list[Shape]:
+    """Batch sizes worth a try, largest first: as many rows as fill the slots, parts of that, what is ready."""
     if request.batch_size is not None:
-        return [request.batch_size]
+        return [Shape(request.batch_size, edge)]
     most = max(1, min(MAX_BATCH_ROWS, request.batch_slots // edge))
-    return sorted({max(1, round(most * share)) for share in _SPLIT_BY}, reverse=True)
+    sizes = {max(1, round(most * share)) for share in _SPLIT_BY}
+    sizes |= {shape.batch_size for shape in request.ready if shape.sequence_length == edge}
+    return [Shape(size, edge) for size in sorted(sizes, reverse=True)]
 
 
-def _candidate_edges(sample: Sample, limit: int) -> _Ints:
-    """Lengths worth a shape: each one where they are short, ever wider steps beyond, and the limit."""
+def _candidate_edges(sample: Sample, request: LadderRequest) -> _Ints:
+    """Lengths worth a shape: each one where they are short, ever wider steps, what is ready, the limit."""
+    limit = request.limit_tokens
     if not sample.lengths.size:
         return np.array([limit], dtype=np.int64)
     grid = [np.arange(1, 32), np.arange(32, 64, 2), np.arange(64, 512, 8)]
@@ -170,7 +185,9 @@ def _candidate_edges(sample: Sample, limit: int) -> _Ints:
     edges = np.concatenate(grid).astype(np.int64)
     longest = int(sample.lengths.max())
     top = edges[np.searchsorted(edges, longest)] if longest <= edges[-1] else limit
-    return np.append(edges[(edges >= sample.lengths.min()) & (edges <= top) & (edges < limit)], limit)
+    ready = np.array([shape.sequence_length for shape in request.ready], dtype=np.int64)
+    edges = np.union1d(edges[edges <= top], ready)
+    return np.append(edges[(edges >= sample.lengths.min()) & (edges < limit)], limit)
 
 
 def _rows_up_to(sample: Sample, edges: _Ints) -> _Floats:

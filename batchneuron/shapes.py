@@ -7,6 +7,7 @@ same plan.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,16 @@ class Shape:
 
     def __str__(self) -> str:
         return f"{self.batch_size}x{self.sequence_length}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """The shape that `str` gave this text of.
+
+        Raises:
+            ValueError: it gave none such.
+        """
+        batch_size, sequence_length = text.split("x")
+        return cls(int(batch_size), int(sequence_length))
 
 
 @dataclass(frozen=True, slots=True)

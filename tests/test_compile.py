@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from batchneuron import compile as compile_module
-from batchneuron.artifacts import is_intact, list_artifacts
+from batchneuron.artifacts import find_ready_shapes, is_intact, list_artifacts
 from batchneuron.artifacts.locks import try_build_lock
 from batchneuron.artifacts.upkeep import clear_cache, delete_broken, list_kept
 from batchneuron.backends.backend import CompileRequest
@@ -69,6 +69,16 @@ def test_each_shape_is_compiled_once_in_a_process_of_its_own(cache, journal):
     assert told == ["reused 1x77", "reused 8x16"]
     assert [artifact.seal for artifact in again.artifacts] == [a.seal for a in compiled.artifacts]
     assert len(read_journal(journal)) == 2
+
+
+def test_shapes_that_were_compiled_before_are_known_by_their_program(cache, backend):
+    build(backend, cache)
+    other = replace(REQUEST, options={"top_k": 2})
+    build(backend, cache, request=other, ladder=Ladder((Shape(2, 9),)))
+
+    assert find_ready_shapes(backend, REQUEST, cache) == set(LADDER.shapes)
+    assert find_ready_shapes(backend, other, cache) == {Shape(2, 9)}
+    assert find_ready_shapes(CompilingBackend(Path(), target="another"), REQUEST, cache) == set()
 
 
 @pytest.mark.parametrize(

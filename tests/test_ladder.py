@@ -179,3 +179,36 @@ def test_no_more_shapes_than_the_device_has_room_for():
     request = LadderRequest(256, max_shapes=3)
 
     assert len(plan_ladder(make_sample(range(16, 257), MANY), request).shapes) == 3
+
+
+def test_tomorrow_keeps_the_shapes_of_today_unless_others_save_more_than_compiling_them_costs():
+    cost = ShapeCost(0.0002, 3e-6, 0.0, compile_s=60.0)
+    today, tomorrow = np.arange(16, 200), np.arange(20, 220)
+    first = plan_ladder(make_sample(today, 16_384, 1000), LadderRequest(256, cost=cost))
+    alone = plan_ladder(make_sample(tomorrow, 16_384, 1000), LadderRequest(256, cost=cost))
+    ready = LadderRequest(256, cost=cost, ready=frozenset(first.shapes))
+
+    assert plan_ladder(make_sample(tomorrow, 16_384, 20), ready) == first
+    grown = plan_ladder(make_sample(tomorrow, 16_384, 10**6), ready)
+    assert set(grown.shapes) - set(first.shapes)
+    assert len({shape.sequence_length for shape in grown.shapes}) == len(grown.shapes)
+    assert alone != first
+
+
+@settings(max_examples=25)
+@given(
+    st.lists(st.integers(1, 60), min_size=1, max_size=30),
+    st.sets(st.builds(Shape, st.integers(1, 9), st.integers(1, 64)), max_size=5),
+)
+def test_what_is_ready_never_makes_a_job_take_longer(lengths, ready):
+    cost = ShapeCost(1.0, 1.0, compile_s=40.0)
+
+    def total(shapes, done):
+        return price(shapes, lengths, cost) - cost.compile_s * sum(shape in done for shape in shapes)
+
+    request = LadderRequest(64, max_shapes=4, cost=cost)
+    without = plan_ladder(make_sample(lengths), request)
+    with_ready = plan_ladder(
+        make_sample(lengths), LadderRequest(64, max_shapes=4, cost=cost, ready=frozenset(ready))
+    )
+    assert total(with_ready.shapes, ready) <= total(without.shapes, ready) * 1.01 + 1e-9

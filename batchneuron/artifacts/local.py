@@ -59,6 +59,19 @@ def list_artifacts(
     return tuple(Artifact(shape, cache / key) for shape, key in zip(ladder.shapes, keys, strict=True))
 
 
+def find_ready_shapes(backend: Backend, request: CompileRequest, cache: Path) -> frozenset[Shape]:
+    """Shapes that this very program was compiled for before; none where one artifact serves all shapes."""
+    if not backend.facts.compiles_per_shape:
+        return frozenset()
+    wished = dict(identify(backend, request, Shape(1, 1)))
+    found = [entry.identity for entry in iter_entries(cache)]
+    return frozenset(
+        Shape.parse(str(identity["shape"]))
+        for identity in found
+        if identity == {**wished, "shape": identity.get("shape")}
+    )
+
+
 def list_missing(artifacts: Sequence[Artifact]) -> tuple[Artifact, ...]:
     """Those to be compiled, longest shape first: one per folder that is not there or does not verify."""
     return tuple(artifact for artifact in list_distinct(artifacts) if not is_intact(artifact.folder))

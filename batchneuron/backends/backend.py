@@ -63,6 +63,8 @@ class BackendFacts:
     """True: a row has the same bits in any shape that holds it, so that it may travel in a longer one."""
     cost: DeviceCost = field(default_factory=DeviceCost)
     """What one core is like, roughly: what the shapes are planned by."""
+    max_shapes: int = 8
+    """More are not worth their memory, or their compiling."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,6 +55,11 @@ def has_bfloat16() -> bool:
     return not _list_flags().isdisjoint(BFLOAT16_UNITS)
 
 
+def has_matrix_units() -> bool:
+    """Whether the CPU multiplies whole tiles of bfloat16, many times as fast as vectors do."""
+    return "amx_bf16" in _list_flags()
+
+
 def _list_flags() -> frozenset[str]:
     for line in _read(Path("/proc/cpuinfo")).splitlines():
         if line.startswith(("flags", "Features")):

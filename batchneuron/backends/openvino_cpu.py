@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ import numpy as np
 from pydantic import JsonValue
 
 from batchneuron.backends.backend import BackendFacts, CompileNeeds, CompileRequest, Core
-from batchneuron.backends.cpu_memory import choose_layout, estimate_bytes, is_lean, weights_bytes
+from batchneuron.backends.cpu_memory import choose_layout, estimate_bytes, is_lean, is_open, weights_bytes
 from batchneuron.backends.machine import cpu_target, has_bfloat16, list_cpus
 from batchneuron.backends.openvino_runtime import (
     agrees,
@@ -44,8 +44,10 @@ _VERSIONS = ("openvino", "torch", "transformers", "tokenizers")
 _BATCH_SLOTS = 2048
 _LEAN_BATCH_SLOTS = 1024  # no slower by more than 3 %, and 18 MiB smaller for MiniLM
 # One thread: MiniLM reached 0.15 TFLOP/s in float32 and 0.54 in bfloat16 with AMX, 0.17 without; a shape of a
-# two-layer model was compiled in 0.1 s.
+# two-layer model was compiled in 0.1 s, and the first batch of an open shape takes hundredths of a second more.
 _COST = DeviceCost(per_call_s=0.0002, flop_per_s=2e11, compile_s=0.1)
+_OPEN_COST = replace(_COST, compile_s=0.02)
+_STATIC_SHAPES, _OPEN_SHAPES = 8, 32
 _CONVERTER_BYTES = 1 << 30  # Python, torch, transformers
 _QUIET = {"TOKENIZERS_PARALLELISM": "false", "TRANSFORMERS_VERBOSITY": "error"}
 
@@ -117,7 +119,8 @@ class OpenVinoBackend:
             # Large models in float32 keep their shapes open, and then a shape that is shorter than a vector
             # register differs in the last bit from one that is not (docs/cpu.md).
             is_bit_stable_across_shapes=self._precision == "bfloat16",
-            cost=_COST,
+            cost=_OPEN_COST if is_open() else _COST,
+            max_shapes=_OPEN_SHAPES if is_open() else _STATIC_SHAPES,
         )
 
     @property
@@ -176,10 +179,10 @@ class OpenVinoBackend:
             compiled = compile_model(model, self._properties, f"shape {shape}")
         elif self._layout(request.model) == "static":
             compiled = compile_model(fix(self._read(folder), inputs), self._properties, f"shape {shape}")
+        elif folder in self._open_requests:
+            return OpenVinoExecutable(shape, inputs, self._open_requests[folder])
         else:
-            compiled = self._open_requests.get(folder) or compile_model(
-                self._read(folder), self._properties, "shapes left open"
-            )
+            compiled = compile_model(self._read(folder), self._properties, "shapes left open")
             self._open_requests[folder] = compiled
         run(compiled, [_fill(spec) for spec in inputs])
         return OpenVinoExecutable(shape, inputs, compiled)
@@ -189,7 +192,7 @@ class OpenVinoBackend:
         return make_properties(self._precision, len(list_cpus()), self.backend_spec.compiler_args)
 
     def _layout(self, model: Model) -> Any:
-        return choose_layout(weights_bytes(model.folder), self._precision, lean=is_lean())
+        return choose_layout(weights_bytes(model.folder), self._precision, is_open=is_open())
 
     def _read(self, folder: Path) -> Any:
         if folder not in self._models:

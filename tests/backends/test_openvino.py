@@ -13,7 +13,14 @@ import torch
 from click.testing import CliRunner
 
 from batchneuron import backends
-from batchneuron.backends import explain_substitute, has_openvino, machine, open_backend, openvino_cpu
+from batchneuron.backends import (
+    cpu_memory,
+    explain_substitute,
+    has_openvino,
+    machine,
+    open_backend,
+    openvino_cpu,
+)
 from batchneuron.backends.backend import CompileRequest
 from batchneuron.backends.cpu_memory import choose_layout, estimate_bytes
 from batchneuron.backends.openvino_cpu import OpenVinoBackend
@@ -58,6 +65,7 @@ def artifact(request_, tmp_path_factory):
 def lean(monkeypatch):
     """A machine with little memory for each CPU."""
     monkeypatch.setattr(openvino_cpu, "is_lean", lambda: True)
+    monkeypatch.setattr(openvino_cpu, "is_open", lambda: True)
 
 
 def run(executable, tokens=TOKENS):
@@ -98,7 +106,7 @@ def test_a_row_has_the_same_bits_in_any_batch_and_number_of_threads(
     precision, layout, artifact, request_, monkeypatch
 ):
     """In any shape too, where the backend says so: left-over rows then travel in a longer one."""
-    monkeypatch.setattr(openvino_cpu, "is_lean", lambda: layout == "dynamic")
+    monkeypatch.setattr(openvino_cpu, "is_open", lambda: layout == "dynamic")
     made = {}
     for threads in (1, 2, 5):
         monkeypatch.setattr(openvino_cpu, "list_cpus", lambda threads=threads: tuple(range(threads)))
@@ -201,12 +209,22 @@ def test_on_a_lean_machine_all_shapes_share_one_model(lean, artifact, request_):
 def test_large_models_and_lean_machines_get_one_model_for_all_shapes():
     minilm, bert_large = 90 << 20, 1_340 << 20
 
-    assert choose_layout(minilm, "bfloat16", lean=False) == "static"
-    assert choose_layout(minilm, "bfloat16", lean=True) == "dynamic"
-    assert choose_layout(bert_large, "bfloat16", lean=False) == "dynamic"
+    assert choose_layout(minilm, "bfloat16", is_open=False) == "static"
+    assert choose_layout(minilm, "bfloat16", is_open=True) == "dynamic"
+    assert choose_layout(bert_large, "bfloat16", is_open=False) == "dynamic"
     static, dynamic = (estimate_bytes(minilm, "bfloat16", layout) for layout in ("static", "dynamic"))
     assert 90 << 20 < dynamic < static / 2
     assert estimate_bytes(minilm, "float32", "static") > static
+
+
+@pytest.mark.parametrize(("has_units", "shapes"), [(True, 8), (False, 32)])
+def test_without_matrix_units_shapes_stay_open_and_may_be_many(has_units, shapes, monkeypatch):
+    monkeypatch.setattr(cpu_memory, "has_matrix_units", lambda: has_units)
+    monkeypatch.setattr(cpu_memory, "is_lean", lambda: False)
+
+    facts = make_backend().facts
+    assert facts.max_shapes == shapes
+    assert (facts.cost.compile_s < 0.05) is not has_units
 
 
 def test_a_machine_is_lean_by_its_size_not_by_what_is_free(tmp_path, monkeypatch):

@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from batchneuron.errors import ModelError, ModelForbidden
@@ -48,6 +48,12 @@ class Model:
     trust_remote_code: bool
     sentence: SentenceConfig | None
     """What a sentence-transformers folder adds; None for a plain one."""
+
+    @property
+    def root(self) -> Path:
+        """The whole folder; that of the weights may be a part of it (sentence-transformers)."""
+        is_part = self.sentence is not None and not (self.folder / "modules.json").is_file()
+        return self.folder.parent if is_part else self.folder
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -135,12 +141,16 @@ def resolve_model(spec: ModelSpec, default_id: str, *, allow_remote_code: bool =
     return Model(name, weights_folder, commit, digest, config, spec.trust_remote_code, sentence)
 
 
+def list_files(folder: Path, *, with_code: bool) -> list[Path]:
+    """Every file of a model that can change a prediction, in order."""
+    wanted = [*_READ_FROM_HUB, "*.py"] if with_code else list(_READ_FROM_HUB)
+    return sorted({path for pattern in wanted for path in folder.rglob(pattern) if path.is_file()})
+
+
 def digest_files(folder: Path, *, with_code: bool) -> str:
     """SHA-256 over the names and digests of every file that can change a prediction, 64 hex digits."""
-    wanted = [*_READ_FROM_HUB, "*.py"] if with_code else list(_READ_FROM_HUB)
-    files = sorted({path for pattern in wanted for path in folder.rglob(pattern) if path.is_file()})
     total = hashlib.sha256()
-    for path in files:
+    for path in list_files(folder, with_code=with_code):
         total.update(f"{path.relative_to(folder).as_posix()}\0{_digest_file(path)}\n".encode())
     return total.hexdigest()
 
@@ -154,7 +164,7 @@ def read_sentence_config(folder: Path) -> SentenceConfig | None:
     if not (folder / "modules.json").is_file():
         return None
     modules: list[dict[str, str]] = _read_json(folder / "modules.json")
-    kinds = {module["type"].rpartition(".")[2]: folder / module["path"] for module in modules}
+    kinds = {module["type"].rpartition(".")[2]: _module_folder(folder, module) for module in modules}
     unknown = sorted(kinds.keys() - {"Transformer", "Pooling", "Normalize"})
     if unknown:
         raise ModelError(f"sentence-transformers module {unknown[0]} is not supported", str(folder))
@@ -197,14 +207,24 @@ def _transformer_folder(folder: Path) -> Path:
     """Where the weights are: the folder itself, or its sentence-transformers module 0."""
     if not (folder / "modules.json").is_file():
         return folder
-    return folder / next(
-        (
-            module["path"]
-            for module in _read_json(folder / "modules.json")
-            if module["type"].endswith("Transformer")
-        ),
-        "",
+    modules = _read_json(folder / "modules.json")
+    return next(
+        (_module_folder(folder, module) for module in modules if module["type"].endswith("Transformer")),
+        folder,
     )
+
+
+def _module_folder(folder: Path, module: Mapping[str, str]) -> Path:
+    """A module's own folder, within the model's: the file that names it comes from a repository.
+
+    Raises:
+        ModelError: it is elsewhere.
+    """
+    path = PurePosixPath(module["path"])
+    if path.is_absolute() or ".." in path.parts or "\0" in module["path"]:
+        what = f"modules.json names a folder that is not the model's own: {module['path']!r}"
+        raise ModelError(what, str(folder))
+    return folder / path
 
 
 def _download(name: str, revision: str | None) -> Path:

@@ -276,6 +276,7 @@ def test_code_of_a_repository_needs_the_flag_of_the_command(folder):
     assert not resolve_model(ModelSpec(id=str(folder)), "", allow_remote_code=True).trust_remote_code
 
 
+@pytest.mark.case(47)
 @pytest.mark.parametrize("name", ["some-org/some-model", "some-model"])
 def test_a_hub_id_without_a_network_says_how_to_go_on(name):
     with pytest.raises(ModelError, match=f"(?s)cannot be reached.*hf download {name}"):

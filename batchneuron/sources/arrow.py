@@ -14,9 +14,10 @@ from pyarrow import ipc
 
 from batchneuron.errors import SourceUnreadable
 from batchneuron.sources.batches import BatchCursor
-from batchneuron.sources.conform import unify
-from batchneuron.sources.location import map_files, open_file, reading
-from batchneuron.sources.source import Block, FileId, FileInventory, Inventory
+from batchneuron.sources.conform import unify_scans
+from batchneuron.sources.location import open_file, reading
+from batchneuron.sources.scan import Scan
+from batchneuron.sources.source import Block, FileId
 
 _WHAT = "an Arrow file"
 _FILE_MAGIC = b"ARROW1"
@@ -28,30 +29,27 @@ _WIDE = 1 << 20
 class ArrowFormat:
     """Arrow IPC, as a `Format`."""
 
-    def inventory(self, files: Sequence[FileId]) -> Inventory:
-        """Batches and the common schema of all files."""
-        scans = map_files(_scan, files)
-        schema = unify(zip(files, (schema for schema, _ in scans), strict=True))
-        listed = (FileInventory(file, blocks) for file, (_, blocks) in zip(files, scans, strict=True))
-        return Inventory(tuple(listed), schema)
+    def scan(self, file: FileId) -> Scan:
+        """Batches and columns."""
+        with reading(file.uri, _WHAT), open_file(file.uri) as handle:
+            schema = _open_reader(file, handle, []).schema
+            batches = _iter_batches(_open_reader(file, handle, _narrowest(schema)), 0)
+            counts = [batch.num_rows for batch in batches]
+        blocks = []
+        row = 0
+        row_bytes = file.size_bytes / max(1, sum(counts))
+        for number, rows in enumerate(counts):
+            blocks.append(Block(row, rows, round(rows * row_bytes), number))
+            row += rows
+        return Scan(tuple(blocks), schema)
+
+    def unify(self, scans: Sequence[tuple[FileId, Scan]]) -> pa.Schema:
+        """The common schema of all files."""
+        return unify_scans(scans)
 
     def open_cursor(self, file: FileId, schema: pa.Schema) -> BatchCursor:
         """A cursor over the columns of `schema` that the file has."""
         return BatchCursor(ArrowBatches(file, schema))
-
-
-def _scan(file: FileId) -> tuple[pa.Schema, tuple[Block, ...]]:
-    with reading(file.uri, _WHAT), open_file(file.uri) as handle:
-        schema = _open_reader(file, handle, []).schema
-        batches = _iter_batches(_open_reader(file, handle, _narrowest(schema)), 0)
-        counts = [batch.num_rows for batch in batches]
-    blocks = []
-    row = 0
-    row_bytes = file.size_bytes / max(1, sum(counts))
-    for number, rows in enumerate(counts):
-        blocks.append(Block(row, rows, round(rows * row_bytes), number))
-        row += rows
-    return schema, tuple(blocks)
 
 
 def _narrowest(schema: pa.Schema) -> list[int]:

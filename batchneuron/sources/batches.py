@@ -36,7 +36,7 @@ class BatchCursor:
         self._batches: Iterator[Any] | None = None
         self._rest: Any = None
 
-    def jump(self, row: int, position: int) -> None:
+    def jump(self, row: int, position: int, line: int = 0) -> None:
         """Go to the first row of block number `position`."""
         self.row = row
         self._rest = None

@@ -11,8 +11,8 @@ from typing import Any
 import pyarrow as pa
 
 from batchneuron.errors import SourceUnreadable
-from batchneuron.sources.gzipped import GzipBytes
-from batchneuron.sources.location import first_line, open_file, reading
+from batchneuron.sources.gzipped import GzipBomb, GzipBytes
+from batchneuron.sources.location import first_line, name_fault, open_file, reading
 from batchneuron.sources.source import FileId
 
 _SKIP_BYTES = 1 << 20
@@ -44,9 +44,13 @@ class ByteStream:
             self._open()
         try:
             data: bytes = self._bytes.read(size)
-        except (pa.ArrowException, OSError, EOFError, zlib.error) as error:
-            what = "is not whole gzip data" if self._is_gzip else "cannot be read"
-            raise SourceUnreadable(f"{what}: {first_line(error)}", self._uri) from error
+        except (EOFError, zlib.error) as error:
+            raise SourceUnreadable(f"is not whole gzip data: {first_line(error)}", self._uri) from error
+        except GzipBomb as error:
+            hint = "unpack it if it is meant so"
+            raise SourceUnreadable(f"is a gzip bomb: {error}", self._uri, hint) from error
+        except (pa.ArrowException, OSError) as error:
+            raise name_fault(error, self._uri, "text") from error
         self.offset += len(data)
         return data
 

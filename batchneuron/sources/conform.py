@@ -5,7 +5,7 @@ A value that does not fit its column rejects its row and no other. Knows nothing
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +13,7 @@ import pyarrow as pa
 from batchneuron.errors import SourceUnreadable
 from batchneuron.rejection import Rejection
 from batchneuron.sources.location import first_line
+from batchneuron.sources.scan import Scan
 from batchneuron.sources.source import FileId, ShardRows
 
 
@@ -59,6 +60,11 @@ def unify(schemas: Iterable[tuple[FileId, pa.Schema]]) -> pa.Schema:
             fields[field.name] = field
             origins.setdefault(field.name, file)
     return pa.schema(list(fields.values()))
+
+
+def unify_scans(scans: Sequence[tuple[FileId, Scan]]) -> pa.Schema:
+    """The common schema of files that name their columns; see `unify`."""
+    return unify((file, scan.schema) for file, scan in scans if scan.schema is not None)
 
 
 def _refuse_duplicates(file: FileId, schema: pa.Schema) -> None:

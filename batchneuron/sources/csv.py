@@ -17,25 +17,29 @@ from pyarrow import csv as arrow_csv
 
 from batchneuron.errors import SourceUnreadable
 from batchneuron.rejection import Rejection
-from batchneuron.sources.conform import unify
-from batchneuron.sources.lines import BOM, QuotedLines, Records, RecordScanner, is_utf8, scan_blocks
-from batchneuron.sources.location import first_line, map_files
-from batchneuron.sources.source import Block, FileId, FileInventory, Inventory, ShardRows
+from batchneuron.sources.conform import unify_scans
+from batchneuron.sources.grammar import QuotedLines
+from batchneuron.sources.lines import BOM, Records, RecordScanner, is_utf8, scan_blocks
+from batchneuron.sources.location import first_line
+from batchneuron.sources.scan import Scan
+from batchneuron.sources.source import FileId, ShardRows
 from batchneuron.sources.text import TextCursor
 
 
 class CsvFormat:
     """CSV, as a `Format`; tab-separated where the name says `.tsv`."""
 
-    def inventory(self, files: Sequence[FileId]) -> Inventory:
-        """Blocks from a scan of all files, columns from their headers."""
-        scans = map_files(_scan, files)
-        schema = unify(
-            (file, pa.schema([(name, pa.string()) for name in names]))
-            for file, (names, _) in zip(files, scans, strict=True)
-        )
-        listed = (FileInventory(file, blocks) for file, (_, blocks) in zip(files, scans, strict=True))
-        return Inventory(tuple(listed), schema)
+    def scan(self, file: FileId) -> Scan:
+        """Blocks from a scan of the whole file, columns from its header."""
+        scanner, header = _open_scanner(file)
+        try:
+            return Scan(scan_blocks(scanner), pa.schema([(name, pa.string()) for name in header]))
+        finally:
+            scanner.close()
+
+    def unify(self, scans: Sequence[tuple[FileId, Scan]]) -> pa.Schema:
+        """The union of the headers."""
+        return unify_scans(scans)
 
     def open_cursor(self, file: FileId, schema: pa.Schema) -> TextCursor:
         """A cursor over the columns of `schema` that the file has."""
@@ -43,15 +47,7 @@ class CsvFormat:
         own = set(header)
         wanted = tuple(name for name in schema.names if name in own)
         # With no column to convert Arrow would convert them all; one is enough to see what is ragged.
-        return TextCursor(scanner, CsvParser(file.uri, header, wanted or header[:1]))
-
-
-def _scan(file: FileId) -> tuple[tuple[str, ...], tuple[Block, ...]]:
-    scanner, header = _open_scanner(file)
-    try:
-        return header, scan_blocks(scanner)
-    finally:
-        scanner.close()
+        return TextCursor(file.uri, scanner, CsvParser(file.uri, header, wanted or header[:1]))
 
 
 def _open_scanner(file: FileId) -> tuple[RecordScanner, tuple[str, ...]]:
@@ -88,6 +84,10 @@ class CsvParser:
         numbered = (replace(rejection, row=rejection.row - row) for rejection in rejections)
         return ShardRows(pa.concat_tables(tables), tuple(numbered))
 
+    def refuse(self, message: str) -> ShardRows:
+        """One row of nulls, rejected with this message."""
+        return ShardRows(self._make_nulls(), (Rejection(0, "bad_record", message),))
+
     def _collect(
         self, records: Records, row: int, tables: list[pa.Table], rejections: list[Rejection]
     ) -> None:
@@ -102,8 +102,9 @@ class CsvParser:
                 return
             table, ragged = self._make_nulls(), {0: first_line(error)}
         tables.append(table)
+        places = records.name_places(row) if ragged else []
         for index, reason in sorted(ragged.items()):
-            message = f"{self.uri}: record {row + index + 1}: {reason}"
+            message = f"{self.uri}: {places[index]}: {reason}"
             rejections.append(Rejection(row + index, "bad_record", message))
 
     def _parse_bulk(self, records: Records) -> tuple[pa.Table, dict[int, str]]:

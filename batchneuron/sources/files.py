@@ -5,27 +5,37 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import PurePosixPath
-from typing import Protocol
+from typing import Literal, Protocol
 
 import pyarrow as pa
 
-from batchneuron.errors import DataError, SourceNotFound
+from batchneuron.errors import DataError, SourceNotFound, SourceUnreadable
 from batchneuron.sources.arrow import ArrowFormat
 from batchneuron.sources.csv import CsvFormat
+from batchneuron.sources.drift import find_drifts
 from batchneuron.sources.jsonl import JsonLinesFormat
 from batchneuron.sources.listing import Found, expand
-from batchneuron.sources.location import verify_unchanged
+from batchneuron.sources.location import map_files, tell_versions, verify_unchanged
 from batchneuron.sources.parquet import ParquetFormat
 from batchneuron.sources.reader import Cursor, SliceReader
-from batchneuron.sources.source import FileId, Inventory
+from batchneuron.sources.scan import Scan
+from batchneuron.sources.source import FileId, FileInventory, Inventory, SkippedFile
 
 
 class Format(Protocol):
     """One way to store rows in a file."""
 
-    def inventory(self, files: Sequence[FileId]) -> Inventory:
-        """The blocks of all files, and their common schema."""
+    def scan(self, file: FileId) -> Scan:
+        """The blocks of one file, and its columns.
+
+        Raises:
+            SourceUnreadable: it is damaged, or of another format.
+        """
+
+    def unify(self, scans: Sequence[tuple[FileId, Scan]]) -> pa.Schema:
+        """The schema that all files can be read as."""
 
     def open_cursor(self, file: FileId, schema: pa.Schema) -> Cursor:
         """A cursor over those columns of `schema` that the file has."""
@@ -79,9 +89,33 @@ class FileSource:
     """Absolute paths or S3 URIs of files, folders and globs."""
     builder: str | None
     """The format, if the spec says it; otherwise the files' names do."""
+    on_bad_file: Literal["fail", "skip"] = "fail"
 
     def inventory(self) -> Inventory:
-        """Every file with its blocks, sorted by path, and the schema."""
+        """Every file with its blocks, sorted by path, and the schema.
+
+        Raises:
+            SourceUnreadable: a file is damaged; with `on_bad_file: skip` only if all of them are.
+        """
+        files, name = self._find_files()
+        scan_file = partial(_scan, FORMATS[name], skips=self.on_bad_file == "skip")
+        scanned = list(zip(files, map_files(scan_file, files), strict=True))
+        scans = [(file, found) for file, found in scanned if isinstance(found, Scan)]
+        skipped = tuple(found for _, found in scanned if isinstance(found, SkippedFile))
+        if not scans:
+            first = skipped[0]
+            what = f"none of {len(files)} files can be read; this one {first.reason}"
+            raise SourceUnreadable(what, first.uri)
+        schema = FORMATS[name].unify(scans)
+        listed = tuple(FileInventory(file, scan.blocks) for file, scan in scans)
+        return Inventory(listed, schema, skipped, find_drifts(scans, schema))
+
+    def open_reader(self, schema: pa.Schema) -> SliceReader:
+        """A reader of the columns in `schema`."""
+        return SliceReader(schema, self._open_cursor, skips_damage=self.on_bad_file == "skip")
+
+    def _find_files(self) -> tuple[list[FileId], str]:
+        """All files, sorted by path, and the format that they have."""
         files: dict[str, FileId] = {}
         formats: dict[str, str] = {}
         for uri in self.uris:
@@ -92,11 +126,7 @@ class FileSource:
             seen = ", ".join(f"{name} ({uri})" for name, uri in sorted(formats.items()))
             hint = "choose one with a glob, like *.parquet"
             raise DataError(f"several formats: {seen}", " ".join(self.uris), hint)
-        return FORMATS[next(iter(formats))].inventory([files[uri] for uri in sorted(files)])
-
-    def open_reader(self, schema: pa.Schema) -> SliceReader:
-        """A reader of the columns in `schema`."""
-        return SliceReader(schema, self._open_cursor)
+        return tell_versions(files[uri] for uri in sorted(files)), next(iter(formats))
 
     def _open_cursor(self, file: FileId, schema: pa.Schema) -> Cursor:
         verify_unchanged(file)
@@ -104,6 +134,16 @@ class FileSource:
         if name is None:
             raise _unknown_format(file.uri)
         return FORMATS[name].open_cursor(file, schema)
+
+
+def _scan(kind: Format, file: FileId, *, skips: bool) -> Scan | SkippedFile:
+    """What a file holds; one that is damaged is left out, where that is wished."""
+    try:
+        return kind.scan(file)
+    except SourceUnreadable as error:
+        if not skips:
+            raise
+        return SkippedFile(file.uri, error.what, error.rows)
 
 
 def _tell_formats(found: Found, uri: str, builder: str | None) -> list[tuple[FileId, str]]:

@@ -1,7 +1,8 @@
 """Decompressed bytes of a gzip file, however many members it has.
 
 Arrow's own stream gives nothing of a read in which the data ends too early; here all bytes before the
-damage come out, so that the error can say how many rows they hold.
+damage come out, so that the error can say how many rows they hold. A bomb is stopped: text that shrinks
+to a two-hundredth and less is not what anybody has rows in.
 """
 
 from __future__ import annotations
@@ -11,6 +12,12 @@ from typing import Any
 
 _READ_BYTES = 1 << 20
 _GZIP_WINDOW = 31  # zlib's word for a gzip header and trailer around the data
+MAX_RATIO = 200
+UNSUSPECTED_BYTES = 256 << 20
+
+
+class GzipBomb(Exception):
+    """The data grows beyond all proportion."""
 
 
 class GzipBytes:
@@ -21,6 +28,8 @@ class GzipBytes:
         self._member = zlib.decompressobj(_GZIP_WINDOW)
         self._has_begun = False
         """Whether the member at hand has had any byte."""
+        self._read_bytes = 0
+        self._given_bytes = 0
 
     def read(self, size: int) -> bytes:
         """At most `size` decompressed bytes, none at the end.
@@ -28,6 +37,7 @@ class GzipBytes:
         Raises:
             EOFError: the file ends within a member.
             zlib.error: the data is damaged.
+            GzipBomb: it has grown to more than `UNSUSPECTED_BYTES`, and `MAX_RATIO` times what was read.
         """
         pieces: list[bytes] = []
         wanted = size
@@ -38,6 +48,9 @@ class GzipBytes:
             piece = self._member.decompress(compressed, wanted)
             pieces.append(piece)
             wanted -= len(piece)
+        self._given_bytes += size - wanted
+        if self._given_bytes > max(UNSUSPECTED_BYTES, MAX_RATIO * self._read_bytes):
+            raise GzipBomb(f"{self._read_bytes:,} bytes have grown to {self._given_bytes:,}")
         if wanted == size and self._has_begun:
             raise EOFError("it ends too early")
         return b"".join(pieces)
@@ -54,5 +67,6 @@ class GzipBytes:
             self._has_begun = False
         if not left:
             left = self._raw.read(_READ_BYTES)
+            self._read_bytes += len(left)
         self._has_begun = self._has_begun or bool(left)
         return left

@@ -77,7 +77,7 @@ class HubCursor:
         self._dataset = dataset
         self.row = 0
 
-    def jump(self, row: int, position: int) -> None:
+    def jump(self, row: int, position: int, line: int = 0) -> None:
         """Go to a row; a dataset is mapped into memory, so there is nothing to move."""
         self.row = row
 

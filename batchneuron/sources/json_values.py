@@ -6,7 +6,9 @@ Nothing is guessed from the look of a string: no timestamps, no numbers. Knows n
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable
+from math import isfinite
 from typing import Any
 
 import pyarrow as pa
@@ -15,8 +17,23 @@ _INT64 = range(-(2**63), 2**63)
 _MAX_INT_DIGITS = 400
 
 
-def decode_object(text: bytes) -> dict[str, Any]:
-    """The JSON object in `text`; NaN and Infinity are numbers, of duplicate keys the last one counts.
+class JsonObject(dict[str, Any]):
+    """A JSON object that knows which keys it was given more than once; of those the last value counts."""
+
+    repeated: frozenset[str] = frozenset()
+
+
+def _make_object(pairs: list[tuple[str, Any]]) -> JsonObject:
+    made = JsonObject(pairs)
+    if len(made) < len(pairs):
+        made.repeated = frozenset(
+            name for name, count in Counter(name for name, _ in pairs).items() if count > 1
+        )
+    return made
+
+
+def decode_object(text: bytes) -> JsonObject:
+    """The JSON object in `text`; NaN and Infinity are numbers.
 
     Raises:
         ValueError: it is not UTF-8, not JSON, or not an object.
@@ -25,7 +42,9 @@ def decode_object(text: bytes) -> dict[str, Any]:
         value = _DECODER.decode(text.decode())
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
-    if not isinstance(value, dict):
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{error.msg} at character {error.pos + 1}") from error
+    if not isinstance(value, JsonObject):
         raise ValueError(f"{name_kind(value)} where an object was expected")
     return value
 
@@ -35,7 +54,7 @@ def _parse_integer(text: str) -> int | float:
     return float(text) if len(text) > _MAX_INT_DIGITS else int(text)
 
 
-_DECODER = json.JSONDecoder(parse_int=_parse_integer)
+_DECODER = json.JSONDecoder(parse_int=_parse_integer, object_pairs_hook=_make_object)
 
 
 def infer_type(values: Iterable[Any]) -> pa.DataType:
@@ -67,7 +86,8 @@ def _fill_unknown(kind: pa.DataType) -> pa.DataType:
 def fit_value(value: Any, kind: pa.DataType) -> Any:
     """`value` as a Python value of the Arrow type `kind`.
 
-    A string column takes anything, as JSON text; keys that a struct does not have are left out.
+    A string column takes anything, as JSON text, except for NaN and Infinity: JSON has no word for them, and
+    where text is wanted they stand for a missing one. Keys that a struct does not have are left out.
 
     Raises:
         ValueError: it does not fit.
@@ -75,12 +95,11 @@ def fit_value(value: Any, kind: pa.DataType) -> Any:
     if value is None:
         return None
     if pa.types.is_string(kind):
-        return _check_text(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+        return _fit_text(value)
     if pa.types.is_list(kind) and isinstance(value, list):
         return [fit_value(item, kind.value_type) for item in value]
     if pa.types.is_struct(kind) and isinstance(value, dict):
-        fields = (kind.field(i) for i in range(kind.num_fields))
-        return {field.name: fit_value(value.get(field.name), field.type) for field in fields}
+        return _fit_struct(value, kind)
     if pa.types.is_boolean(kind) and isinstance(value, bool):
         return value
     if isinstance(value, int | float) and not isinstance(value, bool):
@@ -89,6 +108,23 @@ def fit_value(value: Any, kind: pa.DataType) -> Any:
         if pa.types.is_integer(kind):
             return _fit_integer(value)
     raise ValueError(f"{name_kind(value)} where {kind} was expected")
+
+
+def _fit_text(value: Any) -> str:
+    if isinstance(value, float) and not isfinite(value):
+        raise ValueError(f"{json.dumps(value)} where text was expected")
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    if not text.isascii():
+        text.encode()  # an escaped half of a surrogate pair is no text
+    return text
+
+
+def _fit_struct(value: dict[str, Any], kind: pa.DataType) -> dict[str, Any]:
+    fields = [kind.field(i) for i in range(kind.num_fields)]
+    for field in fields:
+        if isinstance(value, JsonObject) and field.name in value.repeated:
+            raise ValueError(f"{field.name!r} is given twice")
+    return {field.name: fit_value(value.get(field.name), field.type) for field in fields}
 
 
 def _fit_float(value: float) -> float:
@@ -106,13 +142,10 @@ def _fit_integer(value: float) -> int:
     return int(value)
 
 
-def _check_text(text: str) -> str:
-    if not text.isascii():
-        text.encode()  # an escaped half of a surrogate pair is no text
-    return text
-
-
 def name_kind(value: Any) -> str:
     """What JSON calls this value."""
-    names = {str: "a string", bool: "a boolean", dict: "an object", list: "an array", type(None): "null"}
-    return names.get(type(value), "a number")
+    if isinstance(value, dict):
+        return "an object"
+    return {str: "a string", bool: "a boolean", list: "an array", type(None): "null"}.get(
+        type(value), "a number"
+    )

@@ -18,10 +18,12 @@ from pyarrow import json as arrow_json
 
 from batchneuron.errors import SourceUnreadable
 from batchneuron.rejection import Rejection
-from batchneuron.sources.json_values import decode_object, fit_value, infer_type
-from batchneuron.sources.lines import JsonLines, Records, RecordScanner, is_utf8, scan_blocks
+from batchneuron.sources.grammar import JsonLines
+from batchneuron.sources.json_values import JsonObject, decode_object, fit_value, infer_type
+from batchneuron.sources.lines import Records, RecordScanner, is_utf8, scan_blocks
 from batchneuron.sources.location import map_files
-from batchneuron.sources.source import Block, FileId, FileInventory, Inventory, ShardRows
+from batchneuron.sources.scan import Scan
+from batchneuron.sources.source import FileId, ShardRows
 from batchneuron.sources.text import TextCursor
 
 _SAMPLED_FILES = 32
@@ -36,16 +38,23 @@ _ODD_NUMBER = re.compile(rb"[:,\[]\s*-?(?:Inf(?!inity)|(?<=-)NaN)")
 class JsonLinesFormat:
     """JSON Lines, as a `Format`."""
 
-    def inventory(self, files: Sequence[FileId]) -> Inventory:
-        """Blocks from a scan of all files; types from the first records of files in all places."""
-        blocks = map_files(_scan, files)
-        samples = map_files(_sample, _spread(files, _SAMPLED_FILES))
-        listed = tuple(FileInventory(*pair) for pair in zip(files, blocks, strict=True))
-        return Inventory(listed, _infer_schema([record for sample in samples for record in sample]))
+    def scan(self, file: FileId) -> Scan:
+        """Blocks, from a scan of the whole file."""
+        scanner = RecordScanner(file, JsonLines())
+        try:
+            _refuse_document(file, scanner.peek_first() or b"")
+            return Scan(scan_blocks(scanner), None)
+        finally:
+            scanner.close()
+
+    def unify(self, scans: Sequence[tuple[FileId, Scan]]) -> pa.Schema:
+        """Columns and types told from the first records of files in all places."""
+        samples = map_files(_sample, _spread([file for file, _ in scans], _SAMPLED_FILES))
+        return _infer_schema([record for sample in samples for record in sample])
 
     def open_cursor(self, file: FileId, schema: pa.Schema) -> TextCursor:
         """A cursor over the columns of `schema`."""
-        return TextCursor(RecordScanner(file, JsonLines()), JsonParser(file.uri, schema))
+        return TextCursor(file.uri, RecordScanner(file, JsonLines()), JsonParser(file.uri, schema))
 
 
 def _spread(files: Sequence[FileId], most: int) -> list[FileId]:
@@ -54,20 +63,10 @@ def _spread(files: Sequence[FileId], most: int) -> list[FileId]:
     return [files[number * len(files) // count] for number in range(count)]
 
 
-def _scan(file: FileId) -> tuple[Block, ...]:
-    scanner = RecordScanner(file, JsonLines())
-    try:
-        return scan_blocks(scanner)
-    finally:
-        scanner.close()
-
-
-def _sample(file: FileId) -> list[dict[str, Any]]:
+def _sample(file: FileId) -> list[JsonObject]:
     """The first records of a file, those that are no JSON left out: whoever reads them rejects them."""
     objects = []
-    for number, text in enumerate(_iter_head(file)):
-        if number == 0:
-            _refuse_document(file, text)
+    for text in _iter_head(file):
         with suppress(ValueError):
             objects.append(decode_object(text))
     return objects
@@ -81,7 +80,8 @@ def _iter_head(file: FileId) -> Iterator[bytes]:
             records = scanner.next_records()
             if records is None or left <= 0:
                 return
-            yield from (records.text(index) for index in range(min(left, len(records))))
+            head = records.part(0, left)
+            yield from (head.text(index) for index in np.flatnonzero(~head.too_long).tolist())
             left -= len(records)
     finally:
         scanner.close()
@@ -96,7 +96,7 @@ def _refuse_document(file: FileId, first: bytes) -> None:
         raise SourceUnreadable("is one JSON document over many lines, not JSON Lines", file.uri, _OBJECT_HINT)
 
 
-def _infer_schema(records: list[dict[str, Any]]) -> pa.Schema:
+def _infer_schema(records: list[JsonObject]) -> pa.Schema:
     names = dict.fromkeys(name for record in records for name in record)
     return pa.schema([(name, infer_type(record.get(name) for record in records)) for name in names])
 
@@ -113,23 +113,29 @@ class JsonParser:
         table = _parse_bulk(records, self.schema)
         return self._parse_each(records, row) if table is None else ShardRows(table)
 
+    def refuse(self, message: str) -> ShardRows:
+        """One row of nulls, rejected with this message."""
+        table = pa.Table.from_pylist([{}], schema=self.schema)
+        return ShardRows(table, (Rejection(0, "bad_record", message),))
+
     def _parse_each(self, records: Records, row: int) -> ShardRows:
         rows: list[dict[str, Any]] = []
         rejections: list[Rejection] = []
-        for index in range(len(records)):
+        for index, place in enumerate(records.name_places(row)):
             try:
                 value = decode_object(records.text(index))
                 rows.append(_fit_record(value, self.schema))
             except ValueError as error:
                 rows.append({})
-                message = f"{self.uri}: record {row + index + 1}: {error}"
-                rejections.append(Rejection(index, "bad_record", message))
+                rejections.append(Rejection(index, "bad_record", f"{self.uri}: {place}: {error}"))
         return ShardRows(pa.Table.from_pylist(rows, schema=self.schema), tuple(rejections))
 
 
-def _fit_record(value: dict[str, Any], schema: pa.Schema) -> dict[str, Any]:
+def _fit_record(value: JsonObject, schema: pa.Schema) -> dict[str, Any]:
     fitted = {}
     for field in schema:
+        if field.name in value.repeated:
+            raise ValueError(f"column {field.name!r} is given twice")
         try:
             fitted[field.name] = fit_value(value.get(field.name), field.type)
         except ValueError as error:

@@ -6,9 +6,12 @@ nothing of formats.
 
 from __future__ import annotations
 
+import errno
+import re
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,11 +20,30 @@ from urllib.parse import unquote, urlsplit
 import pyarrow as pa
 from pyarrow import fs
 
-from batchneuron.errors import DataError, SourceChanged, SourceNotFound, SourceUnreadable
+from batchneuron.errors import (
+    DataError,
+    SourceChanged,
+    SourceForbidden,
+    SourceNotFound,
+    SourceUnavailable,
+    SourceUnreadable,
+)
 from batchneuron.sources.source import FileId
 
 S3 = "s3://"
 _THREADS = 16
+# What S3 answers, in the words of Arrow: "AWS Error ACCESS_DENIED during HeadObject operation".
+_AWS_SAID = re.compile(r"AWS Error .*", re.DOTALL)
+_AWS_MISSING = re.compile(r"NO_SUCH|NOT_FOUND|HTTP status 404")
+_AWS_REFUSED = re.compile(
+    r"ACCESS_DENIED|INVALID_ACCESS_KEY|INVALID_CLIENT_TOKEN|UNRECOGNIZED_CLIENT|MISSING_AUTHENTICATION"
+    r"|SIGNATURE|EXPIRED|NOT_AUTHORIZED|OPT_IN_REQUIRED|HTTP status 40[13]"
+)
+_NOT_THE_FILES = {
+    *(errno.EIO, errno.ESTALE, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.EINTR),
+    *(errno.ETIMEDOUT, errno.ECONNRESET, errno.ECONNREFUSED, errno.ECONNABORTED, errno.EPIPE),
+    *(errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN, errno.EHOSTDOWN, errno.ENOTCONN),
+}
 _T = TypeVar("_T")
 
 
@@ -66,6 +88,20 @@ def file_id(info: Any, like: str) -> FileId:
     return FileId(scheme + info.path, info.size, str(info.mtime_ns))
 
 
+def tell_versions(files: Iterable[FileId]) -> list[FileId]:
+    """The same files; those in a bucket with their ETags, which a listing of Arrow's does not give."""
+    return map_files(_tell_version, files)
+
+
+def _tell_version(file: FileId) -> FileId:
+    if not file.uri.startswith(S3):
+        return file
+    with reading(file.uri, "an object"), open_file(file.uri) as opened:  # one HEAD
+        told = opened.metadata() or {}
+    etag = told.get("ETag", b"").decode().strip('"')
+    return replace(file, version=etag or file.version)
+
+
 def stat(uri: str) -> Any:
     """Pyarrow's `FileInfo` of `uri`; its type is `NotFound` where nothing is there."""
     system, path = filesystem_of(uri)
@@ -88,7 +124,7 @@ def verify_unchanged(file: FileId) -> None:
     info = stat(file.uri)
     if info.type != fs.FileType.File:
         raise SourceChanged("the file was there when the run was planned and is gone", file.uri)
-    now = file_id(info, file.uri)
+    now = _tell_version(file_id(info, file.uri))
     if now != file:
         raise SourceChanged(
             f"the file changed since the run was planned: it had {file.size_bytes} bytes (version "
@@ -104,14 +140,34 @@ def reading(uri: str, what: str) -> Iterator[None]:
 
     Raises:
         SourceNotFound: it is not there.
-        SourceUnreadable: anything else.
+        SourceForbidden: it may not be read.
+        SourceUnavailable: where it lies, nothing answers.
+        SourceUnreadable: anything else, which is then the file's own fault.
     """
     try:
         yield
-    except FileNotFoundError as error:
-        raise SourceNotFound("no such file", uri) from error
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise SourceUnreadable(f"cannot be read as {what}: {first_line(error)}", uri) from error
+        raise name_fault(error, uri, what) from error
+
+
+def name_fault(error: BaseException, uri: str, what: str) -> DataError:
+    """What Arrow or the system raised while `uri` was read as `what`, as an error that names it.
+
+    A file is not to blame for what is true of any file there: no permission, a disk or network that fails.
+    Arrow sets `errno` for what the system says, and names AWS in what S3 says; damage has neither.
+    """
+    if isinstance(error, FileNotFoundError):
+        return SourceNotFound("no such file", uri)
+    said = first_line(error)
+    aws = _AWS_SAID.search(str(error))
+    if aws and _AWS_MISSING.search(aws[0]):
+        return SourceNotFound(f"it is not there: {said}", uri)
+    if isinstance(error, PermissionError) or (aws and _AWS_REFUSED.search(aws[0])):
+        hint = "let this user read it" if aws is None else "check the credentials and what they may read"
+        return SourceForbidden(f"may not be read: {said}", uri, hint)
+    if aws or getattr(error, "errno", None) in _NOT_THE_FILES:
+        return SourceUnavailable(f"cannot be read now: {said}", uri, "run it again when it answers")
+    return SourceUnreadable(f"cannot be read as {what}: {said}", uri)
 
 
 def first_line(error: BaseException) -> str:

@@ -13,9 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batchneuron.sources.batches import BatchCursor
-from batchneuron.sources.conform import unify
-from batchneuron.sources.location import map_files, open_file, reading
-from batchneuron.sources.source import Block, FileId, FileInventory, Inventory
+from batchneuron.sources.conform import unify_scans
+from batchneuron.sources.location import open_file, reading
+from batchneuron.sources.scan import Scan
+from batchneuron.sources.source import Block, FileId
 
 _WHAT = "a Parquet file"
 _BATCH_BYTES = 8 << 20
@@ -26,28 +27,25 @@ _BUFFER_BYTES = 1 << 20
 class ParquetFormat:
     """Parquet, as a `Format`."""
 
-    def inventory(self, files: Sequence[FileId]) -> Inventory:
-        """Row groups and the common schema of all files, from their footers."""
-        footers = map_files(_read_footer, files)
-        schema = unify(zip(files, (schema for schema, _ in footers), strict=True))
-        listed = (FileInventory(file, blocks) for file, (_, blocks) in zip(files, footers, strict=True))
-        return Inventory(tuple(listed), schema)
+    def scan(self, file: FileId) -> Scan:
+        """Row groups and columns, from the footer."""
+        with reading(file.uri, _WHAT), _open_parquet(file) as parquet:
+            metadata = parquet.metadata
+            blocks = []
+            row = 0
+            for number in range(metadata.num_row_groups):
+                group = metadata.row_group(number)
+                blocks.append(Block(row, group.num_rows, group.total_byte_size, number))
+                row += group.num_rows
+            return Scan(tuple(blocks), parquet.schema_arrow)
+
+    def unify(self, scans: Sequence[tuple[FileId, Scan]]) -> pa.Schema:
+        """The common schema of all footers."""
+        return unify_scans(scans)
 
     def open_cursor(self, file: FileId, schema: pa.Schema) -> BatchCursor:
         """A cursor over the columns of `schema` that the file has."""
         return BatchCursor(ParquetBatches(file, schema))
-
-
-def _read_footer(file: FileId) -> tuple[pa.Schema, tuple[Block, ...]]:
-    with reading(file.uri, _WHAT), _open_parquet(file) as parquet:
-        metadata = parquet.metadata
-        blocks = []
-        row = 0
-        for number in range(metadata.num_row_groups):
-            group = metadata.row_group(number)
-            blocks.append(Block(row, group.num_rows, group.total_byte_size, number))
-            row += group.num_rows
-        return parquet.schema_arrow, tuple(blocks)
 
 
 def _open_parquet(file: FileId) -> Any:
@@ -72,13 +70,15 @@ class ParquetBatches:
         self._batch_rows = _rows_per_batch(self._parquet.metadata)
 
     def iter_batches(self, position: int) -> Iterator[Any]:
-        """Batches from row group number `position` on."""
-        groups = list(range(position, self._parquet.num_row_groups))
-        # Decoding stays on this thread: the cores next door belong to the device's own threads.
-        batches: Iterator[Any] = self._parquet.iter_batches(
-            self._batch_rows, row_groups=groups, columns=self.names, use_threads=False
-        )
-        return batches
+        """Batches from row group number `position` on; none reaches over the end of its row group.
+
+        So the rows of a batch are the same wherever reading began, and a damaged page costs the same rows.
+        """
+        for group in range(position, self._parquet.num_row_groups):
+            # Decoding stays on this thread: the cores next door belong to the device's own threads.
+            yield from self._parquet.iter_batches(
+                self._batch_rows, row_groups=[group], columns=self.names, use_threads=False
+            )
 
     def close(self) -> None:
         """Close the file."""

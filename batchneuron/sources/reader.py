@@ -1,18 +1,20 @@
 """Reads slices, of any format, by means of one cursor.
 
 A cursor is an open file and a place in it. Slices that follow each other are streamed: the cursor
-stays where it is, so nothing is read twice. Any other slice is reached through its block.
+stays where it is, so nothing is read twice. Any other slice is reached through its block. A file that is
+damaged within a slice ends the read, or loses the rest of that slice, as `input.on_bad_file` says.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Protocol
 
 import pyarrow as pa
 
 from batchneuron.errors import SourceUnreadable
+from batchneuron.rejection import Rejection
 from batchneuron.sources.conform import conform
 from batchneuron.sources.source import FileId, ShardRows, Slice
 
@@ -24,8 +26,8 @@ class Cursor(Protocol):
     def row(self) -> int:
         """The next row, counted within the file."""
 
-    def jump(self, row: int, position: int) -> None:
-        """Go to the first row of a block."""
+    def jump(self, row: int, position: int, line: int) -> None:
+        """Go to the first row of a block; `line` is that of a text file, 0 where it is not known."""
 
     def skip(self, rows: int) -> None:
         """Pass over rows, or over as many as there are."""
@@ -40,9 +42,16 @@ class Cursor(Protocol):
 class SliceReader:
     """A `Reader` of the columns in `schema`, over files that `open_cursor` opens."""
 
-    def __init__(self, schema: pa.Schema, open_cursor: Callable[[FileId, pa.Schema], Cursor]) -> None:
+    def __init__(
+        self,
+        schema: pa.Schema,
+        open_cursor: Callable[[FileId, pa.Schema], Cursor],
+        *,
+        skips_damage: bool = False,
+    ) -> None:
         self._schema = schema
         self._open_cursor = open_cursor
+        self._skips_damage = skips_damage
         self._file: FileId | None = None
         self._cursor: Cursor | None = None
 
@@ -65,18 +74,29 @@ class SliceReader:
             cursor.close()
 
     def _read_slice(self, part: Slice) -> list[ShardRows]:
+        pieces: list[ShardRows] = []
+        try:
+            for piece in self._iter_pieces(part):
+                pieces.append(piece)
+        except SourceUnreadable as error:
+            if not self._skips_damage:
+                raise
+            self.close()  # the next slice begins at its own block, which may be whole
+            read = sum(piece.table.num_rows for piece in pieces)
+            pieces.append(_lose(part.rows - read, self._schema, error))
+        return pieces
+
+    def _iter_pieces(self, part: Slice) -> Iterator[ShardRows]:
         cursor = self._cursor_of(part.file)
         if not part.block_row <= cursor.row <= part.row_lo:
-            cursor.jump(part.block_row, part.block_position)
+            cursor.jump(part.block_row, part.block_position, part.block_line)
         cursor.skip(part.row_lo - cursor.row)
-        pieces: list[ShardRows] = []
         while cursor.row < part.row_hi:
             first = cursor.row
             rows = cursor.take(part.row_hi - first)
             if cursor.row == first:
                 raise SourceUnreadable(f"has {first} rows, {part.row_hi} were expected", part.file.uri)
-            pieces.append(conform(rows, self._schema, part.file.uri, first))
-        return pieces
+            yield conform(rows, self._schema, part.file.uri, first)
 
     def _cursor_of(self, file: FileId) -> Cursor:
         if self._cursor is None or self._file != file:
@@ -84,6 +104,16 @@ class SliceReader:
             self._cursor = self._open_cursor(file, self._schema)
             self._file = file
         return self._cursor
+
+
+def _lose(rows: int, schema: pa.Schema, error: SourceUnreadable) -> ShardRows:
+    """Nulls in the place of rows that are lost, each rejected."""
+    message = f"{error.where}: {error.what}"
+    nulls = [pa.nulls(rows, field.type) for field in schema]
+    return ShardRows(
+        pa.Table.from_arrays(nulls, schema=schema),
+        tuple(Rejection(row, "bad_file", message) for row in range(rows)),
+    )
 
 
 def join_rows(pieces: Sequence[ShardRows], schema: pa.Schema) -> ShardRows:

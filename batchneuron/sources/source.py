@@ -23,7 +23,7 @@ class FileId:
     uri: str
     size_bytes: int
     version: str
-    """Modification time in ns, or an ETag: whatever changes when the content does."""
+    """In a bucket the ETag, on a disk the modification time in ns: what changes when the content does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,8 @@ class Block:
     """Uncompressed size, as near as the format tells without reading the data."""
     position: int
     """Private to the source: the row group's number, the byte offset, the batch's number."""
+    line: int = 0
+    """The line of a text file in which it begins, from 1; 0: not known, or no text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +55,39 @@ class FileInventory:
 
 
 @dataclass(frozen=True, slots=True)
+class SkippedFile:
+    """A file that is left out, because it is damaged and `input.on_bad_file` says `skip`."""
+
+    uri: str
+    reason: str
+    rows: int | None
+    """Rows before the damage, all of them left out too; None: they could not be counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """A column that some files have otherwise than the others."""
+
+    column: str
+    found: str | None
+    """The type there; None: they do not have it."""
+    read_as: str
+    """The type that all files are read as."""
+    files: int
+    rows: int
+    """In those files."""
+    first: str
+    """One of them."""
+
+
+@dataclass(frozen=True, slots=True)
 class Inventory:
     """All files of a source, and the schema that all of them can be read as."""
 
     files: tuple[FileInventory, ...]
     schema: pa.Schema
+    skipped: tuple[SkippedFile, ...] = ()
+    drifts: tuple[Drift, ...] = ()
 
     @property
     def rows(self) -> int:
@@ -78,6 +108,8 @@ class Slice:
     """`row_lo` of the block that holds the first row."""
     block_position: int
     """`position` of that block."""
+    block_line: int = 0
+    """`line` of that block."""
 
     @property
     def rows(self) -> int:
@@ -105,6 +137,7 @@ class Reader(Protocol):
         Raises:
             SourceChanged: a file is not the one that was listed.
             SourceUnreadable: a file is torn or truncated.
+            SourceForbidden, SourceUnavailable: where it lies, it cannot be had now.
         """
 
     def close(self) -> None:

@@ -24,7 +24,7 @@ def cut(inventory: Inventory, lo: int, hi: int) -> list[Slice]:
         first += listed.rows
         if start < stop:
             block = next(b for b in listed.blocks if b.row_lo <= start < b.row_lo + b.rows)
-            slices.append(Slice(listed.file, start, stop, block.row_lo, block.position))
+            slices.append(Slice(listed.file, start, stop, block.row_lo, block.position, block.line))
     return slices
 
 

@@ -70,6 +70,7 @@ def test_dictionaries_become_the_values_they_stand_for(tmp_path, write):
     assert rows.column("d").to_pylist() == ["x", None] * 10
 
 
+@pytest.mark.case(33)
 @pytest.mark.parametrize("write", [write_arrow, write_stream])
 def test_a_torn_file_is_named(tmp_path, write):
     path = tmp_path / "a.arrow"
@@ -88,6 +89,7 @@ def test_other_files_are_named(tmp_path, data, message):
         open_path(tmp_path / "a.arrow").inventory()
 
 
+@pytest.mark.case(33)
 def test_a_batch_that_points_out_of_bounds_does_not_crash(tmp_path):
     path = tmp_path / "a.arrow"
     write_arrow(path, pa.table({"t": ["x" * 1000, "y" * 1000]}))

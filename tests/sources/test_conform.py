@@ -18,11 +18,13 @@ def column(values, kind):
     return pa.table({"x": pa.array(values, kind)})
 
 
+@pytest.mark.case(38)
 def test_a_column_that_a_file_does_not_have_is_null(tmp_path):
     write(tmp_path, pa.table({"a": [1], "b": ["x"]}), pa.table({"c": [True], "a": [2]}))
     assert read_path(tmp_path) == [{"a": 1, "b": "x", "c": None}, {"a": 2, "b": None, "c": True}]
 
 
+@pytest.mark.case(38)
 @pytest.mark.parametrize(
     ("one", "other", "wide"),
     [
@@ -47,6 +49,7 @@ def test_a_struct_gains_the_fields_of_all_files(tmp_path):
     assert read_path(tmp_path) == [{"x": {"a": 1, "b": None}}, {"x": {"a": 2, "b": "q"}}]
 
 
+@pytest.mark.case(38)
 def test_types_without_a_common_one_are_refused_by_name(tmp_path):
     write(tmp_path, column([1], pa.int64()), column(["a"], pa.string()))
     with pytest.raises(SourceUnreadable) as caught:
@@ -57,6 +60,7 @@ def test_types_without_a_common_one_are_refused_by_name(tmp_path):
     assert "1.parquet" in text
 
 
+@pytest.mark.case(38)
 def test_a_value_that_does_not_fit_the_widened_type_rejects_its_row_alone(tmp_path):
     write(tmp_path, column([1, 2**60, 3], pa.int64()), column([0.5], pa.float64()))
     rows = read_all(open_path(tmp_path))

@@ -131,6 +131,7 @@ def test_a_dataset_that_changed_is_refused(lines):
         source.open_reader(inventory.schema).read(cut(inventory, 0, 1))
 
 
+@pytest.mark.case(47)
 @pytest.mark.parametrize(
     ("error", "expected", "text"),
     [

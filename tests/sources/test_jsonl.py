@@ -76,6 +76,7 @@ def short_sample(monkeypatch):
     monkeypatch.setattr(jsonl, "_SAMPLED_RECORDS", 2)
 
 
+@pytest.mark.case(34, 37)
 def test_bad_lines_reject_their_rows_alone(tmp_path, short_sample):
     path = write(
         tmp_path / "a.jsonl",
@@ -100,7 +101,8 @@ def test_bad_lines_reject_their_rows_alone(tmp_path, short_sample):
     assert [tuple(row.values()) for row in rows.table.to_pylist()] == expected
     messages = rejected(rows)
     assert sorted(messages) == [2, 3, 4, 5, 6, 7, 8, 9, 10, 12]
-    assert all(f"a.jsonl: record {row + 1}: " in message for row, message in messages.items())
+    # Lines, not records: two blank ones come after the first.
+    assert all(f"a.jsonl: line {row + 3 if row else 1}: " in message for row, message in messages.items())
     assert "utf-8" in messages[3]
     assert "null where an object was expected" in messages[4]
     assert "column 'a': 8.5 where an integer was expected" in messages[7]
@@ -112,6 +114,7 @@ def test_an_integer_may_be_written_as_a_float(tmp_path, short_sample):
     assert [row["a"] for row in read_path(path)] == [1, 2, 3, 400]
 
 
+@pytest.mark.case(34)
 def test_floats_take_what_json_has_no_word_for(tmp_path, short_sample):
     path = write_values(tmp_path / "a.jsonl", "a", "1.5", "2.5", "NaN", "-Infinity", "7", "1e400")
     values = [row["a"] for row in read_path(path)]
@@ -119,9 +122,30 @@ def test_floats_take_what_json_has_no_word_for(tmp_path, short_sample):
     assert values[3:] == [float("-inf"), 7.0, float("inf")]
 
 
-def test_of_duplicate_keys_the_last_one_counts(tmp_path):
-    path = write(tmp_path / "a.jsonl", '{"a": 1, "a": 2}\n{"a": 3}\n')
-    assert read_path(path) == [{"a": 2}, {"a": 3}]
+@pytest.mark.case(34)
+def test_a_column_that_is_given_twice_rejects_its_row_alone(tmp_path):
+    path = write(
+        tmp_path / "a.jsonl",
+        '{"a": 1, "s": {"x": 1}}\n{"a": 2, "a": 2}\n{"a": 3, "s": {"x": 1, "x": 2}}\n{"a": 4, "s": null}\n',
+    )
+    rows = read_all(open_path(path))
+    assert [row["a"] for row in rows.table.to_pylist()] == [1, None, None, 4]
+    assert "a.jsonl: line 2: column 'a' is given twice" in rejected(rows)[1]
+    assert "a.jsonl: line 3: column 's': 'x' is given twice" in rejected(rows)[2]
+
+
+def test_a_column_that_is_given_twice_and_not_wanted_does_no_harm(tmp_path):
+    path = write(tmp_path / "a.jsonl", '{"a": 1, "b": 1}\n{"a": 2, "b": 2, "b": 3}\n')
+    rows = read_all(open_path(path), ["a"])
+    assert rows.table.to_pydict() == {"a": [1, 2]} and not rows.rejections
+
+
+@pytest.mark.parametrize("word", ["NaN", "Infinity", "-Infinity"])
+def test_a_number_without_a_value_is_no_text(tmp_path, word):
+    path = write(tmp_path / "a.jsonl", '{"t": "x"}\n', f'{{"t": {word}}}\n', '{"t": 5}\n')
+    rows = read_all(open_path(path))
+    assert rows.table.to_pydict() == {"t": ["x", None, "5"]}
+    assert f"line 2: column 't': {word} where text was expected" in rejected(rows)[1]
 
 
 def test_columns_that_are_not_wanted_are_not_looked_at(tmp_path, short_sample):
@@ -157,6 +181,7 @@ def test_a_whole_json_document_is_refused_with_a_hint(tmp_path, text, message):
         open_path(write(tmp_path / "a.json", text)).inventory()
 
 
+@pytest.mark.case(34)
 def test_deep_nesting_rejects_its_row_alone(tmp_path):
     path = write(tmp_path / "a.jsonl", '{"a": 1}\n', '{"a": ' + "[" * 100_000 + "\n", '{"a": 3}\n')
     rows = read_all(open_path(path))
@@ -187,7 +212,19 @@ BAD = [
     '["q"]',
     '{"x": "s"}',
 ]
-BAD += ["99999999999999999999", '{"x": 1, "x": 2}', "", "01", ".5", "'a'", "[", "{", '"']
+BAD += [
+    '1, "i": 2',
+    'null, "s": "y"',
+    "99999999999999999999",
+    '{"x": 1, "x": 2}',
+    "",
+    "01",
+    ".5",
+    "'a'",
+    "[",
+    "{",
+    '"',
+]
 LINES = [
     b"",
     b"  ",

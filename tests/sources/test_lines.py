@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchneuron.errors import SourceUnreadable
-from batchneuron.sources import FileId, lines
-from batchneuron.sources.lines import JsonLines, QuotedLines, RecordScanner, scan_blocks
-from tests.sources.reading import open_path, read_all, read_column
+from batchneuron.sources import FileId, gzipped, lines
+from batchneuron.sources.grammar import JsonLines, QuotedLines
+from batchneuron.sources.lines import RecordScanner, scan_blocks
+from tests.sources.reading import cut, open_path, read_all, read_column, rejected
 
 
 def scan(path, grammar, chunk_bytes=lines.CHUNK_BYTES):
@@ -84,16 +85,84 @@ def test_blocks_start_where_their_records_start(tmp_path, monkeypatch):
     assert [(b.row_lo, b.rows) for b in blocks] == [(0, 3), (3, 3), (6, 3), (9, 1)]
     for block in blocks:
         scanner = RecordScanner(file, JsonLines())
-        scanner.seek(block.row_lo, block.position)
+        scanner.seek(block.row_lo, block.position, block.line)
         assert scanner.next_records().text(0) == b"row %d" % block.row_lo
 
 
-def test_a_long_record_is_refused_before_it_fills_the_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr(lines, "CHUNK_BYTES", 1 << 10)
-    monkeypatch.setattr(lines, "MAX_RECORD_BYTES", 1 << 14)
-    (tmp_path / "a.jsonl").write_bytes(b'{"a": 1}\n{"a": "' + b"x" * (1 << 20))
-    with pytest.raises(SourceUnreadable, match=r"a\.jsonl: the record at byte 9 is longer than"):
-        open_path(tmp_path / "a.jsonl").inventory()
+@pytest.fixture
+def short_records(monkeypatch):
+    """Records may have 64 bytes."""
+    monkeypatch.setattr(lines, "MAX_RECORD_BYTES", 64)
+
+
+LONG_JSON = '{"a": 1}\n\n{"a": "' + "x" * 56 + '"}\n{"a": 2}\n{"a": "' + "y" * 500 + '"}'
+LONG_CSV = 'id,text\n1,a\n2,"' + 'x\n""' * 99 + '\n"\n3,b\n4,"' + "y\n" * 25 + '"\n5,c\n'
+
+
+@pytest.mark.case(34, 35)
+@pytest.mark.parametrize("chunk_bytes", [1, 2, 3, 7, 50, 1 << 20])
+def test_a_record_that_is_too_long_rejects_its_row_alone(tmp_path, monkeypatch, short_records, chunk_bytes):
+    monkeypatch.setattr(lines, "CHUNK_BYTES", chunk_bytes)
+    (tmp_path / "a.jsonl").write_text(LONG_JSON)
+    (tmp_path / "a.csv").write_text(LONG_CSV)
+    rows = read_all(open_path(tmp_path / "a.jsonl"))
+    assert rows.table.to_pydict() == {"a": [1, None, 2, None]}
+    assert [message.split("a.jsonl: ")[1] for message in rejected(rows).values()] == [
+        "line 3: 65 bytes, and a record may have 64",
+        "line 5: 509 bytes, and a record may have 64",
+    ]
+    rows = read_all(open_path(tmp_path / "a.csv"))
+    assert rows.table["id"].to_pylist() == ["1", None, "3", "4", "5"]
+    assert "a.csv: line 3: 401 bytes, and a record may have 64" in rejected(rows)[1]
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    tokens=st.lists(
+        st.sampled_from(["a", "bb,", '"', '""', "\n", "\r\n", "\r", " ", '"q\n"', ","]), max_size=60
+    ),
+    chunk_bytes=st.integers(1, 9),
+)
+def test_what_is_too_long_does_not_depend_on_chunks(tmp_path_factory, tokens, chunk_bytes):
+    """Records, their lines and their lengths: found a few bytes at a time, and all at once."""
+    path = tmp_path_factory.mktemp("rows") / "a"
+    path.write_bytes("".join(tokens).encode())
+    for grammar in (JsonLines(), QuotedLines(b",")):
+        found = []
+        for size in (chunk_bytes, 1 << 20):
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(lines, "CHUNK_BYTES", size)
+                patch.setattr(lines, "MAX_RECORD_BYTES", 10)
+                found.append(_list_records(path, grammar))
+        assert found[0] == found[1]
+
+
+def _list_records(path, grammar):
+    scanner = RecordScanner(FileId(str(path), 0, ""), grammar)
+    found = []
+    try:
+        while (records := scanner.next_records()) is not None:
+            for index, (place, is_long) in enumerate(
+                zip(records.name_places(0), records.too_long.tolist(), strict=True)
+            ):
+                found.append((place, "too long" if is_long else records.text(index)))
+    except SourceUnreadable as error:
+        found = [error.what]
+    return found
+
+
+def test_a_block_after_a_long_record_is_found_again(tmp_path, monkeypatch, short_records):
+    monkeypatch.setattr(lines, "CHUNK_BYTES", 16)
+    monkeypatch.setattr(lines, "BLOCK_RECORDS", 1)
+    (tmp_path / "a.jsonl").write_text(LONG_JSON)
+    source = open_path(tmp_path / "a.jsonl")
+    inventory = source.inventory()
+    assert [block.line for block in inventory.files[0].blocks] == [1, 3, 4, 5]
+    reader = source.open_reader(inventory.schema)
+    for row, value, places in [(3, None, ["line 5"]), (2, 2, []), (1, None, ["line 3"]), (0, 1, [])]:
+        rows = reader.read(cut(inventory, row, row + 1))
+        assert rows.table["a"].to_pylist() == [value]
+        assert [message.split(": ")[1] for message in rejected(rows).values()] == places
 
 
 def test_a_record_of_many_chunks_is_read(tmp_path, monkeypatch):
@@ -112,6 +181,7 @@ def test_a_quote_that_never_closes_is_refused(tmp_path):
 DATA = b"".join(b'{"a": %d}\n' % n for n in range(100))
 
 
+@pytest.mark.case(36)
 @pytest.mark.parametrize("members", [1, 2, 100])
 def test_gzip_of_any_number_of_members(tmp_path, members):
     size = -(-len(DATA) // members)
@@ -120,6 +190,7 @@ def test_gzip_of_any_number_of_members(tmp_path, members):
     assert read_column(tmp_path / "a.jsonl.gz", "a") == list(range(100))
 
 
+@pytest.mark.case(36)
 def test_truncated_gzip_names_the_file_and_the_rows_before_the_end(tmp_path):
     data = gzip.compress(DATA, compresslevel=0)
     (tmp_path / "a.jsonl.gz").write_bytes(data[: len(data) // 2])
@@ -127,6 +198,7 @@ def test_truncated_gzip_names_the_file_and_the_rows_before_the_end(tmp_path):
         open_path(tmp_path / "a.jsonl.gz").inventory()
 
 
+@pytest.mark.case(36)
 def test_every_truncation_of_gzip_is_found(tmp_path):
     data = gzip.compress(DATA)
     whole = data + data
@@ -138,6 +210,7 @@ def test_every_truncation_of_gzip_is_found(tmp_path):
             open_path(tmp_path / "a.jsonl.gz").inventory()
 
 
+@pytest.mark.case(36)
 @pytest.mark.parametrize("at", [-6, 20, 0])
 def test_damaged_gzip_is_found(tmp_path, at):
     data = bytearray(gzip.compress(DATA))
@@ -156,8 +229,23 @@ def test_other_formats_are_named(tmp_path, head, what):
         open_path(tmp_path / "a.jsonl").inventory()
 
 
-def test_a_gzip_bomb_costs_no_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr(lines, "MAX_RECORD_BYTES", 1 << 24)
-    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(b'{"a": "' + bytes(1 << 27)))
-    with pytest.raises(SourceUnreadable, match="longer than 16 MiB"):
-        read_all(open_path(tmp_path / "a.jsonl.gz"))
+@pytest.mark.case(36)
+def test_a_long_line_in_gzip_rejects_its_row_alone(tmp_path, short_records):
+    text = b'{"a": 1}\n{"a": "' + bytes(1 << 20) + b'"}\n{"a": 3}\n'
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(text))
+    rows = read_all(open_path(tmp_path / "a.jsonl.gz"))
+    assert rows.table.to_pydict() == {"a": [1, None, 3]}
+    assert "line 2: 1,048,585 bytes" in rejected(rows)[1]
+
+
+def test_a_gzip_bomb_is_stopped(tmp_path, monkeypatch):
+    monkeypatch.setattr(gzipped, "UNSUSPECTED_BYTES", 1 << 22)
+    bomb = gzip.compress(b'{"a": 1}\n' + b"\n" * (1 << 26))
+    (tmp_path / "a.jsonl.gz").write_bytes(bomb)
+    with pytest.raises(SourceUnreadable, match=r"a\.jsonl\.gz: is a gzip bomb: [\d,]+ bytes have grown to"):
+        open_path(tmp_path / "a.jsonl.gz").inventory()
+
+
+def test_what_shrinks_a_lot_and_is_small_is_no_bomb(tmp_path):
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(b'{"a": 1}\n' * 500_000))
+    assert open_path(tmp_path / "a.jsonl.gz").inventory().rows == 500_000

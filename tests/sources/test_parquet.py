@@ -138,6 +138,7 @@ def test_an_empty_row_group_is_passed_over(tmp_path):
     assert read_path(tmp_path / "a.parquet") == [{"a": 1}, {"a": 2}, {"a": 3}]
 
 
+@pytest.mark.case(37)
 def test_text_that_is_not_utf8_rejects_its_row_alone(tmp_path):
     data = pa.array([b"good", b"b\xffd", b"fine"], pa.binary()).view(pa.string())
     pq.write_table(pa.table({"t": data, "n": [1, 2, 3]}), tmp_path / "a.parquet")
@@ -147,6 +148,7 @@ def test_text_that_is_not_utf8_rejects_its_row_alone(tmp_path):
     assert "a.parquet: record 2: column 't'" in rejected(rows)[1]
 
 
+@pytest.mark.case(33)
 @pytest.mark.parametrize("damage", ["empty", "magic", "torn", "headless"])
 def test_a_damaged_file_is_named(tmp_path, damage):
     path = write_wide(tmp_path / "a.parquet", rows=10)
@@ -158,6 +160,7 @@ def test_a_damaged_file_is_named(tmp_path, damage):
         open_path(path).inventory()
 
 
+@pytest.mark.case(33)
 def test_a_damaged_page_is_found(tmp_path):
     path = tmp_path / "a.parquet"
     table = pa.table({"t": [f"value {i:04d}" for i in range(100)]})

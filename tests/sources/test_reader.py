@@ -4,13 +4,14 @@ import os
 
 import pytest
 
-from batchneuron.errors import SourceChanged, SourceUnreadable
+from batchneuron.errors import SourceChanged, SourceForbidden, SourceUnreadable
 from batchneuron.sources import FileId, Slice, bytestream
 from tests.sources.counting import CountingOpener
 from tests.sources.reading import cut, open_path
 from tests.sources.writing import KINDS, write_files
 
 
+@pytest.mark.case(32)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("change", ["grown", "touched", "gone"])
 def test_a_file_that_changed_is_refused(tmp_path, kind, change):
@@ -46,6 +47,7 @@ def test_slices_in_sequence_read_no_byte_twice(tmp_path, kind, monkeypatch):
     assert opener.bytes_read() == sum(f.file.size_bytes for f in inventory.files if f.rows) + heads
 
 
+@pytest.mark.case(32)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_file_that_ends_too_early_is_told(tmp_path, kind):
     source = open_path(write_files(tmp_path, kind))
@@ -66,7 +68,7 @@ def test_a_file_that_may_not_be_read_is_named(tmp_path, monkeypatch):
         raise PermissionError(13, "Permission denied", uri)
 
     monkeypatch.setattr(bytestream, "open_file", refuse)
-    with pytest.raises(SourceUnreadable, match=r"part-0\.csv: cannot be read as text: .*Permission denied"):
+    with pytest.raises(SourceForbidden, match=r"part-0\.csv: may not be read: .*Permission denied"):
         source.open_reader(inventory.schema).read(cut(inventory, 0, 1))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -10,6 +10,7 @@ from batchneuron.ladder import (
     LadderRequest,
     Sample,
     link,
+    plan_ladder,
     plan_one_more,
     predict_batches,
     predict_tokens,
@@ -39,6 +40,20 @@ def forecast(ladder: Ladder, sample: Sample, request: LadderRequest) -> Forecast
         least_share=_least_share(sample, request.limit_tokens, len(ladder.shapes)),
         one_more_share=None if more is None else _padding_share(more, sample),
     )
+
+
+def expect_item_s(sample: Sample, request: LadderRequest) -> float:
+    """Seconds that one core takes for an item of a job, all batches full; 0: nothing is known of the items.
+
+    What lies compiled on this machine has no part in it: every machine expects the same.
+    """
+    items = sample.items_per_shard * sample.shards
+    if not sample.lengths.size:
+        return 0.0
+    whole = replace(sample, items_per_shard=items, shards=1)
+    ladder = plan_ladder(whole, replace(request, ready=frozenset()))
+    calls_s = [request.cost.call_s(shape.batch_size, shape.sequence_length) for shape in ladder.shapes]
+    return float(predict_batches(ladder, whole) @ np.array(calls_s)) / items
 
 
 def _padding_share(ladder: Ladder, sample: Sample) -> float:

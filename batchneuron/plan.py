@@ -9,17 +9,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import pyarrow as pa
 from pydantic import TypeAdapter
 
 from batchneuron.forecast import Forecast
 from batchneuron.shapes import Ladder
-from batchneuron.sources.source import Block, FileId, Inventory, Slice
+from batchneuron.sources.source import Block, FileId, Inventory, SkippedFile, Slice
 
 MIN_SHARD_ROWS = 4_096  # enough rows to fill the batches of eight shapes
-MAX_SHARD_ROWS = 16_384  # what a killed worker redoes at most
+MAX_SHARD_ROWS = 262_144  # tokens and predictions of so many, three times over, are in a worker's memory
+SHARD_S = 40.0
+"""What one core should take for a shard: three in hand are done within a spot notice of two minutes, and
+docs/scale.md has the simulation of shorter and longer ones."""
+LEAST_SHARDS = 256
+"""Eight for each core of the largest machine, if there are rows enough."""
 MAX_SHARDS = 100_000
 _PREDICTED_ROW_BYTES = 4_096
-_PART_BYTES = 256 << 20
+MAX_PART_BYTES = 256 << 20
 MAX_SHARD_BYTES = 64 << 20  # a shard is held in memory, three at a time in a worker
 
 
@@ -59,6 +65,8 @@ class Plan:
     """Padding, as the sample predicts it."""
     calibration: Calibration | None = None
     """For tasks that quantise."""
+    skipped: tuple[SkippedFile, ...] = ()
+    """Damaged files that the run does without."""
 
     @property
     def rows(self) -> int:
@@ -66,15 +74,42 @@ class Plan:
         return self.shards[-1].row_hi if self.shards else 0
 
 
-def size_shards(inventory: Inventory, wished: int | None) -> int:
-    """Rows per shard: as wished, or enough to fill batches and few enough to redo."""
+def size_shards(inventory: Inventory, wished: int | None, row_s: float = 0.0) -> int:
+    """Rows per shard: as wished, or `SHARD_S` seconds of work, within what memory and a part may hold.
+
+    Args:
+        inventory: the rows that there are.
+        wished: what the spec says; None: nothing.
+        row_s: seconds that a core is expected to take for a row; 0: not known.
+    """
     if wished is not None:
         return wished
     rows = max(1, inventory.rows)
-    total_bytes = sum(block.size_bytes for file in inventory.files for block in file.blocks)
-    by_bytes = max(1, int(MAX_SHARD_BYTES / max(1.0, total_bytes / rows)))
-    by_rows = min(MAX_SHARD_ROWS, max(MIN_SHARD_ROWS, rows // 256))
-    return max(min(by_rows, by_bytes), -(-rows // MAX_SHARDS))
+    row_bytes = sum(block.size_bytes for file in inventory.files for block in file.blocks) / rows
+    by_bytes = min(MAX_SHARD_BYTES / max(1.0, row_bytes), MAX_PART_BYTES / (_PREDICTED_ROW_BYTES + row_bytes))
+    by_time = min(MAX_SHARD_ROWS, SHARD_S / row_s) if row_s > 0 else MAX_SHARD_ROWS
+    by_rows = max(MIN_SHARD_ROWS, min(by_time, rows // LEAST_SHARDS))
+    return max(1, int(min(by_rows, by_bytes)), -(-rows // MAX_SHARDS))
+
+
+def cap_shard_rows(inventory: Inventory, predictions: pa.Schema, tokens: int) -> int:
+    """Rows whose part stays below 256 MiB if each has all the tokens it may have, uncompressed.
+
+    Half of a shard more is allowed for, since `cut_shards` does not cut a block that is so large.
+    """
+    rows = max(1, inventory.rows)
+    carried_bytes = sum(block.size_bytes for file in inventory.files for block in file.blocks) / rows
+    predicted_bytes = sum(_measure(field.type, tokens) for field in predictions)
+    return max(1, int(MAX_PART_BYTES / 1.5 / max(1.0, carried_bytes + predicted_bytes)))
+
+
+def _measure(kind: pa.DataType, tokens: int) -> int:
+    """Bytes of a row's value, as far as its type tells; a list of vectors has one for each token."""
+    if pa.types.is_fixed_size_list(kind):
+        return int(kind.list_size * _measure(kind.value_type, tokens))
+    if pa.types.is_list(kind) and pa.types.is_fixed_size_list(kind.value_type):
+        return tokens * _measure(kind.value_type, tokens)
+    return max(1, kind.bit_width // 8) if pa.types.is_primitive(kind) else 0
 
 
 def expect_part_bytes(inventory: Inventory, shard_rows: int) -> int:
@@ -85,7 +120,7 @@ def expect_part_bytes(inventory: Inventory, shard_rows: int) -> int:
     """
     total_bytes = sum(block.size_bytes for file in inventory.files for block in file.blocks)
     rows = min(shard_rows, inventory.rows)
-    return min(_PART_BYTES, rows * (_PREDICTED_ROW_BYTES + total_bytes // max(1, inventory.rows)))
+    return min(MAX_PART_BYTES, rows * (_PREDICTED_ROW_BYTES + total_bytes // max(1, inventory.rows)))
 
 
 def cut_shards(inventory: Inventory, shard_rows: int, limit: int | None = None) -> tuple[Shard, ...]:
@@ -128,7 +163,7 @@ def _iter_blocks(inventory: Inventory, limit: int | None) -> Iterator[tuple[File
             rows = min(block.rows, left)
             left -= rows
             if rows:
-                yield file.file, Block(block.row_lo, rows, block.size_bytes, block.position)
+                yield file.file, replace(block, rows=rows)
 
 
 def _even_ranges(rows: int, pieces: int) -> Iterator[tuple[int, int]]:
@@ -137,15 +172,14 @@ def _even_ranges(rows: int, pieces: int) -> Iterator[tuple[int, int]]:
 
 
 def _slice(file: FileId, block: Block, lo: int, hi: int) -> Slice:
-    return Slice(file, block.row_lo + lo, block.row_lo + hi, block.row_lo, block.position)
+    return Slice(file, block.row_lo + lo, block.row_lo + hi, block.row_lo, block.position, block.line)
 
 
 def _append(pending: list[Slice], piece: Slice) -> list[Slice]:
     """The slices with one more, joined to the last where it continues the same file."""
     if pending and pending[-1].file == piece.file and pending[-1].row_hi == piece.row_lo:
         last = pending[-1]
-        joined = Slice(last.file, last.row_lo, piece.row_hi, last.block_row, last.block_position)
-        return [*pending[:-1], joined]
+        return [*pending[:-1], replace(last, row_hi=piece.row_hi)]
     return [*pending, piece]
 
 

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 REPOSITORY = Path(__file__).resolve().parents[1]
 QUICKSTART = REPOSITORY / "jobs/quickstart"
 REPORT = Path(__file__).with_suffix(".md")
-FILES = (1, 1_000, 5_000)
+FILES = (1, 1_000, 10_000)
 ROWS_PER_FILE = 100
 RUNS = 3
 

@@ -1,11 +1,14 @@
 """The forecast: what a ladder wastes, what any must, and what one more shape would save, by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchneuron.forecast import forecast
+from batchneuron.cost import ShapeCost
+from batchneuron.forecast import expect_item_s, forecast
 from batchneuron.ladder import LadderRequest, Sample, plan_ladder
 from batchneuron.shapes import Ladder, Shape
 
@@ -54,3 +57,15 @@ def test_no_plan_beats_the_bound(lengths, most, limit):
     made = forecast(plan_ladder(sample, request), sample, request)
 
     assert 0 <= made.least_share <= made.padding_share + 1e-9
+
+
+def test_an_item_takes_its_share_of_full_batches():
+    """Batches of four rows of eight slots, 2 s for the call and 0.1 s a slot: 5.2 s for four rows."""
+    cost = ShapeCost(per_call_s=2.0, per_slot_s=0.1)
+    request = LadderRequest(8, batch_size=4, cost=cost)
+    rows = Sample(np.full(100, 8, np.int32), items_per_shard=1_000_000.0, shards=1_000)
+
+    assert expect_item_s(rows, request) == pytest.approx(5.2 / 4, rel=1e-6)
+    ready = replace(request, ready=frozenset({Shape(1, 5)}))
+    assert expect_item_s(rows, ready) == expect_item_s(rows, request)
+    assert expect_item_s(make_sample([]), request) == 0.0

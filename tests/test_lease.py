@@ -44,6 +44,7 @@ def part_of(index, *, created=True, seconds=1.0):
     return PartDone(index, 1, 0, 0, 1, 1, 1, "", created, StageSeconds(seconds))
 
 
+@pytest.mark.case(29)
 def test_a_lease_dies_when_it_has_not_changed_for_three_periods_of_the_observer(clock):
     lookout = Lookout(clock)
     assert lookout.find_live([ELSEWHERE]) == (ELSEWHERE,)
@@ -57,6 +58,7 @@ def test_a_lease_dies_when_it_has_not_changed_for_three_periods_of_the_observer(
     assert lookout.find_live([changed]) == (changed,)
 
 
+@pytest.mark.case(29)
 def test_whoever_begins_to_look_believes_an_old_lease_at_first(clock):
     Lookout(clock).find_live([ELSEWHERE])
     clock.now_s += 10 * DEAD_AFTER_S
@@ -152,3 +154,44 @@ def test_advisory_files_that_cannot_be_read_or_written_stop_nobody(folder, recor
         claims._thread.join(0.2)
 
         assert claims._thread.is_alive()
+
+
+def test_what_is_taken_is_told_at_once_and_the_others_are_looked_at_in_their_own_time(folder, record, clock):
+    one, two = (Claims(folder, record, clock) for _ in range(2))
+    one.keep_up()
+    two.take(3)
+    two.keep_up()
+    assert (two.others, one.others) == (1, 0)
+
+    one.take(1)
+    assert one.has_news
+    pause_s = one.keep_up()
+    assert not one.has_news and 0.0 < pause_s <= RENEW_S
+    told = {lease.slot: lease.shards for lease in folder.read_leases(record)}
+    assert told == {one.slot: (1,), two.slot: (3,)}
+    assert one.others == 0
+
+    clock.now_s += pause_s
+    one.keep_up()
+    assert (one.others, one.held) == (1, {3})
+
+
+def test_the_more_runners_the_longer_they_rest(folder, record, clock):
+    claims = Claims(folder, record, clock)
+    claims.keep_up()
+    few = claims.least_rest_s
+    for number in range(100):
+        lease = replace(ELSEWHERE, slot=f"{number:012x}", shards=())
+        folder.write_lease(record, lease)
+    clock.now_s += 2.0
+    assert claims.keep_up() >= 10.0  # 100 runners, 100 leases each: 1,000 reads a second
+    assert claims.others == 100 and claims.least_rest_s > few
+
+
+def test_a_lease_that_is_left_is_gone(folder, record, clock):
+    claims = Claims(folder, record, clock)
+    claims.take(1)
+    claims.keep_up()
+    claims.leave()
+
+    assert folder.read_leases(record) == ()

@@ -8,11 +8,13 @@ from hypothesis import strategies as st
 
 from batchneuron.forecast import Forecast
 from batchneuron.plan import (
-    MAX_SHARD_ROWS,
+    LEAST_SHARDS,
     MAX_SHARDS,
     MIN_SHARD_ROWS,
+    SHARD_S,
     Plan,
     Shard,
+    cap_shard_rows,
     cut_shards,
     expect_part_bytes,
     head_slices,
@@ -133,24 +135,27 @@ def test_shards_are_as_large_as_wished():
 
 
 @pytest.mark.parametrize(
-    ("rows", "bytes_per_row", "shard_rows"),
+    ("rows", "bytes_per_row", "row_s", "shard_rows"),
     [
-        (0, 0, MIN_SHARD_ROWS),
-        (42, 100, MIN_SHARD_ROWS),
-        (2_000_000, 10, 2_000_000 // 256),
-        (100_000_000, 10, MAX_SHARD_ROWS),
-        (10_000, 1 << 20, 64),  # 64 MiB of rows of one MiB
-        (10, 1 << 30, 1),
-        (100_000_000, 1 << 20, 1_000),  # else there would be more than MAX_SHARDS
+        (0, 0, 0.0, MIN_SHARD_ROWS),
+        (42, 100, 0.0, MIN_SHARD_ROWS),
+        (2_000_000, 10, 0.0, 2_000_000 // LEAST_SHARDS),
+        (100_000_000, 10, 0.0, (256 << 20) // (4_096 + 10)),  # 256 MiB of input and vectors of 1,024 floats
+        (100_000_000, 10, SHARD_S / 20_000, 20_000),
+        (2_000_000, 10, SHARD_S / 20_000, 2_000_000 // LEAST_SHARDS),
+        (100_000_000, 10, SHARD_S / 100, MIN_SHARD_ROWS),
+        (10_000, 1 << 20, 0.0, 64),  # 64 MiB of rows of one MiB
+        (10, 1 << 30, 0.0, 1),
+        (100_000_000, 1 << 20, 0.0, 1_000),  # else there would be more than MAX_SHARDS
     ],
 )
-def test_shards_fill_batches_fit_memory_and_are_not_too_many(rows, bytes_per_row, shard_rows):
-    assert size_shards(make_inventory([[rows]], bytes_per_row), None) == shard_rows
+def test_shards_take_their_time_fill_batches_and_fit_memory(rows, bytes_per_row, row_s, shard_rows):
+    assert size_shards(make_inventory([[rows]], bytes_per_row), None, row_s) == shard_rows
 
 
-@given(st.integers(0, 10**10), st.integers(0, 1 << 30))
-def test_there_are_never_too_many_shards(rows, bytes_per_row):
-    shard_rows = size_shards(make_inventory([[rows]], bytes_per_row), None)
+@given(st.integers(0, 10**10), st.integers(0, 1 << 30), st.floats(0, 1e6))
+def test_there_are_never_too_many_shards(rows, bytes_per_row, row_s):
+    shard_rows = size_shards(make_inventory([[rows]], bytes_per_row), None, row_s)
 
     assert shard_rows >= 1
     assert rows / shard_rows <= MAX_SHARDS
@@ -187,3 +192,16 @@ def test_a_part_is_expected_to_hold_its_rows_and_what_is_predicted(bytes_per_row
 
 def test_without_rows_a_part_takes_nothing():
     assert expect_part_bytes(make_inventory([[]]), 10) == 0
+
+
+def test_a_shard_is_cut_to_what_its_vectors_take():
+    inventory = make_inventory([[10**6]], bytes_per_row=100)
+    vector = pa.list_(pa.float32(), 768)
+
+    def cap(kind):
+        return cap_shard_rows(inventory, pa.schema([("embedding", kind)]), tokens=512)
+
+    assert cap(pa.list_(vector)) == int((256 << 20) / 1.5 / (512 * 768 * 4 + 100))
+    assert cap(vector) == int((256 << 20) / 1.5 / (768 * 4 + 100))
+    assert cap(pa.list_(pa.float16(), 768)) == int((256 << 20) / 1.5 / (768 * 2 + 100))
+    assert cap(pa.string()) == int((256 << 20) / 1.5 / 100)

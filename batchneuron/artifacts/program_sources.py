@@ -11,6 +11,7 @@ import ast
 import functools
 import hashlib
 import sys
+import threading
 from pathlib import Path
 
 from batchneuron.backends.backend import Backend, CompileRequest
@@ -34,6 +35,7 @@ NEVER_TRACED = frozenset(
 """Parts of the package that no tracing reaches; imports are followed into all others, new ones included."""
 _PACKAGE = Path(__file__).parent.parent
 _NAME = "batchneuron"
+_PARSER = threading.Lock()  # CPython 3.11 counts how deep it is for all threads together (gh-106905)
 
 
 def digest_sources(backend: Backend, request: CompileRequest) -> str:
@@ -87,7 +89,9 @@ def _part_of(name: str) -> str:
 def _list_imports(path: Path) -> list[str]:
     """What a file may import, wherever in it; `from a import b` may mean the module a or a.b."""
     names: list[str] = []
-    for node in ast.walk(ast.parse(path.read_bytes())):
+    with _PARSER:
+        tree = ast.parse(path.read_bytes())
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:

@@ -7,18 +7,25 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import multiprocess
 
 from batchneuron.backends.backend import Core
 from batchneuron.errors import WorkerFailed
 from batchneuron.events import Failure
-from batchneuron.supervise import rebuild_error
+from batchneuron.rebuild import rebuild_error
 from batchneuron.worker import attempt, own_process
 
 _Result = TypeVar("_Result")
 _MAX_CORES = 3
+
+
+class Aside(Protocol):
+    """Somewhere that a call can be made."""
+
+    def __call__(self, call: Callable[[], _Result], name: str, /) -> _Result:
+        """What the call returns; `name` says what is done, for people."""
 
 
 def call_aside(call: Callable[[], _Result], cores: Sequence[Core], name: str) -> _Result:

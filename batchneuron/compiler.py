@@ -25,7 +25,7 @@ from batchneuron.artifacts.publish import make_scratch
 from batchneuron.backends.backend import Backend, CompileRequest, Core
 from batchneuron.errors import BatchNeuronError, CompileError
 from batchneuron.events import Failure
-from batchneuron.supervise import rebuild_error
+from batchneuron.rebuild import rebuild_error
 from batchneuron.worker import attempt, own_process
 
 _TAIL_LINES = 15

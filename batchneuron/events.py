@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import astuple, dataclass
 
+from batchneuron.pulse import NOWHERE, Place
+
 
 @dataclass(frozen=True, slots=True)
 class WorkerReady:
@@ -34,6 +36,10 @@ class PartDone:
     created: bool
     """False: another runner had committed the same part first."""
     seconds: StageSeconds
+    throttled: int = 0
+    """Answers that asked to slow down while it was committed."""
+    is_uniform: bool = False
+    """All predictions are the same, of inputs that are not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +78,8 @@ class Failure:
     traceback: str
     retires_core: bool = False
     """The worker's core must not be used again in this run."""
+    code: str = ""
+    """A rejection's code, should it be the fault of a row; empty: it is not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +88,8 @@ class ShardFailed:
 
     shard: int
     failure: Failure
+    place: Place = NOWHERE
+    """Where in the shard."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +108,33 @@ class CoreRetired:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerLost:
+    """A worker died or was ended in the middle of its work; told by the supervisor, as all below."""
+
+    core: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class RowIsolated:
+    """A row was found to be what kills workers: it is rejected, and its shard done without it."""
+
+    shard: int
+    row: int
+    """Its ordinal in the source."""
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class RoomAwaited:
+    """No worker has found room on the cluster for some time; told by the engine."""
+
+    needs: str
+    """What each asks for, and what there is."""
+
+
+@dataclass(frozen=True, slots=True)
 class OthersSeen:
     """What other runners of the same run do of the work that was left for this one."""
 
@@ -107,4 +144,15 @@ class OthersSeen:
     """Shards in their hands that this runner waits for, having nothing else to do."""
 
 
-Event = WorkerReady | BatchDone | PartDone | ShardFailed | WorkerBroken | CoreRetired | OthersSeen
+Event = (
+    WorkerReady
+    | BatchDone
+    | PartDone
+    | ShardFailed
+    | WorkerBroken
+    | CoreRetired
+    | WorkerLost
+    | RowIsolated
+    | RoomAwaited
+    | OthersSeen
+)

@@ -63,39 +63,62 @@ def execute(
     Raises:
         ProgramError: a token is outside the vocabulary, or an output is of a wrong shape.
     """
-    if isinstance(ids := items.tensors.get("input_ids"), Ragged):
-        require_vocabulary(ids.values, vocabulary)
+    require_tokens(items, vocabulary)
+    batches = gather(items.lengths, ladder, spills=spills)
+    return run_batches(items, batches, executables, Follow(on_done=on_batch))
+
+
+@dataclass(frozen=True, slots=True)
+class Follow:
+    """What is told of batches as they run."""
+
+    on_begin: Callable[[int, Batch], None] = lambda _, __: None
+    """A batch, and its number, before the device gets it."""
+    on_done: Callable[[int], None] = lambda _: None
+    """The number of tokens of a finished batch."""
+
+
+def run_batches(
+    items: Items, batches: Sequence[Batch], executables: Sequence[Executable], follow: Follow
+) -> Executed:
+    """Outputs of the items in these batches, which go through the device in this order.
+
+    Raises:
+        ProgramError: an output is of a wrong shape.
+    """
     done: list[OutputBatch] = []
     slots, device_s = 0, 0.0
-    for batch, inputs in _iter_inputs(items, gather(items.lengths, ladder, spills=spills), executables):
+    for number, batch, inputs in _iter_inputs(items, batches, executables):
         executable = executables[batch.index]
+        follow.on_begin(number, batch)
         started = time.perf_counter()
         outputs = executable(*inputs)
         device_s += time.perf_counter() - started
         _check_outputs(outputs, executable.shape)
-        done.append(OutputBatch(batch.picks, tuple(output[: len(batch.picks)] for output in outputs)))
+        done.append(OutputBatch(batch.picks, tuple(batch.cut(output) for output in outputs)))
         slots += executable.shape.slots
-        on_batch(int(items.lengths[batch.picks].sum()))
+        follow.on_done(int(items.lengths[batch.picks].sum()))
     return Executed(Outputs(len(items), tuple(done)), slots, device_s)
 
 
 def _iter_inputs(
     items: Items, batches: Sequence[Batch], executables: Sequence[Executable]
-) -> Iterator[tuple[Batch, list[Tensor]]]:
-    """Each batch with its inputs, which are made while the device is busy with the batch before."""
+) -> Iterator[tuple[int, Batch, list[Tensor]]]:
+    """Each batch that is not empty, with its number and its inputs, made while the device is busy."""
+    todo = [(number, batch) for number, batch in enumerate(batches) if len(batch.picks)]
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="pad") as thread:
-        ahead = (thread.submit(_make_inputs, items, batch, executables[batch.index]) for batch in batches)
+        ahead = (thread.submit(_make_inputs, items, batch, executables[batch.index]) for _, batch in todo)
         coming = next(ahead, None)
-        for batch in batches:
+        for number, batch in todo:
             assert coming is not None
             inputs = coming.result()
             coming = next(ahead, None)
-            yield batch, inputs
+            yield number, batch, inputs
 
 
 def _make_inputs(items: Items, batch: Batch, executable: Executable) -> list[Tensor]:
     shape = executable.shape
-    filled = np.concatenate([batch.picks, np.repeat(batch.picks[:1], shape.batch_size - len(batch.picks))])
+    filled = batch.fill(shape.batch_size)
     return [items.make_input(name, filled, shape.sequence_length) for name in executable.input_names]
 
 
@@ -105,6 +128,16 @@ def _check_outputs(outputs: Sequence[Tensor], shape: Shape) -> None:
             raise ProgramError(
                 f"an output of shape {output.shape}", f"shape {shape}", "this is a bug of ours"
             )
+
+
+def require_tokens(items: Items, vocabulary: int | None) -> None:
+    """Hold the token ids of items against the number of tokens that a model knows.
+
+    Raises:
+        ProgramError: one is outside.
+    """
+    if isinstance(ids := items.tensors.get("input_ids"), Ragged):
+        require_vocabulary(ids.values, vocabulary)
 
 
 def require_vocabulary(ids: Tensor, vocabulary: int | None) -> None:

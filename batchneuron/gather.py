@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,25 @@ class Batch:
     index: int
     """Of the shape, in the ladder."""
     picks: NDArray[np.intp]
-    """Which items; at least one, and at most as many as the shape has rows."""
+    """Which items; at most as many as the shape has rows, and at least one unless they were taken out."""
+    places: NDArray[np.intp] | None = None
+    """The slot of each of them; None: the first ones, in order."""
+
+    @property
+    def slots(self) -> NDArray[np.intp]:
+        """The slot of each item: [n]."""
+        return np.arange(len(self.picks)) if self.places is None else self.places
+
+    def fill(self, size: int) -> NDArray[np.intp]:
+        """The item of each slot: [size]. Slots without one of their own get copies of the first."""
+        filled = np.full(size, self.picks[0])
+        filled[self.slots] = self.picks
+        return filled
+
+    def cut(self, output: NDArray[Any]) -> NDArray[Any]:
+        """What the device gave for the items: [n, …] of [B, …]."""
+        cut: NDArray[Any] = output[: len(self.picks)] if self.places is None else output[self.places]
+        return cut
 
 
 def gather(lengths: NDArray[np.int32], ladder: Ladder, *, spills: bool) -> list[Batch]:

@@ -11,12 +11,16 @@ from typing import Literal
 
 Code = Literal[
     "bad_record",  # the reader could not parse the line or the value
+    "bad_file",  # the file is damaged here, and `input.on_bad_file: skip`
     "empty_input",  # a text without a single token, for a tokenizer that adds none of its own
     "null_input",  # a column the task needs is null in this row
-    "too_long",  # longer than the longest shape, and `shapes.overflow: reject`
+    "too_long",  # longer than the longest shape, and `shapes.overflow: reject`; or of 8 MiB and more
     "no_mask",  # the text has no mask token to fill
     "non_finite",  # the device gave NaN or infinity
     "zero_norm",  # the embedding has no direction to normalise
+    "worker_crash",  # the worker died of this row alone, or the device refused it
+    "worker_hang",  # the worker came to a stand on this row alone
+    "out_of_memory",  # the worker ran out of memory on this row alone
 ]
 
 

@@ -16,6 +16,8 @@ import pyarrow.parquet as pq
 
 from batchneuron.agreement import find_excesses, find_tolerance
 from batchneuron.aside import call_aside
+from batchneuron.case import recall_case
+from batchneuron.columns import ERROR
 from batchneuron.compare import compare_tables
 from batchneuron.compile import Sharing, compile_missing
 from batchneuron.decode import decode
@@ -120,10 +122,11 @@ def _redo(order: WorkOrder, shards: Sequence[Shard], *, is_same_machine: bool) -
     runner = open_runner(order, lambda _: None)
     different, pairs = 0, []
     for shard in shards:
-        predicted = runner.execute(runner.encode(shard))
-        table = decode(predicted.data, predicted.executed, runner.task)
         with pq.ParquetFile(runner.folder.store.open_table(part_name(order.record, shard.index))) as file:
             stored = file.read()
+        case = recall_case(stored[ERROR].to_pylist())  # what killed workers would kill this one
+        predicted = runner.execute(runner.encode(shard, case))
+        table = decode(predicted.data, predicted.executed, runner.task)
         if is_same_machine:
             different += count_different(table, stored)
         else:

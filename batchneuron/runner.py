@@ -8,21 +8,29 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
 
 from batchneuron.artifacts import require_unchanged
 from batchneuron.backends import open_backend
 from batchneuron.backends.backend import Executable
+from batchneuron.canary import is_uniform
+from batchneuron.case import NO_CASE, Case
 from batchneuron.decode import decode
-from batchneuron.encode import EncodedShard, encode
+from batchneuron.encode import EncodedShard, encode, encode_in_vain, slice_rows
 from batchneuron.events import PartDone, StageSeconds
-from batchneuron.execute import Executed, execute
+from batchneuron.execute import Executed, Follow, require_tokens, run_batches
+from batchneuron.gather import Batch, gather
+from batchneuron.holes import narrow, punch
 from batchneuron.plan import Shard
+from batchneuron.pulse import COMPUTING, FINISHING, READING, Place, Pulse
 from batchneuron.run_folder import FINGERPRINT_KEY, RunFolder
 from batchneuron.sources import open_source
-from batchneuron.sources.source import Reader
+from batchneuron.sources.source import Reader, ShardRows
 from batchneuron.stores import open_store
 from batchneuron.tasks import open_task
 from batchneuron.tasks.task import CalibratedTask, Encoder, Task
@@ -38,6 +46,19 @@ class Encoded:
 
     data: EncodedShard
     seconds: StageSeconds
+    case: Case = NO_CASE
+    holes: Holes | None = None
+    """None: no row was taken out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Holes:
+    """Where rows would be that kill whoever computes them: the N items as if they were there."""
+
+    lengths: NDArray[np.int32]
+    """[N]"""
+    is_hole: NDArray[np.bool_]
+    """[N]"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,36 +103,85 @@ class Runner:
     folder: RunFolder
     on_batch: Callable[[int], None]
     """Told the tokens of finished batches, a few times a second."""
+    pulse: Pulse = field(default_factory=Pulse)
+    """Where each stage writes what it has in hand."""
 
-    def encode(self, shard: Shard) -> Encoded:
-        """Read the shard's rows and turn them into items."""
+    def encode(self, shard: Shard, case: Case = NO_CASE) -> Encoded:
+        """Read the shard's rows and turn them into items, suspects first."""
         started = time.perf_counter()
+        self.pulse.mark(READING, Place(shard.index, "read", size=shard.rows))
         rows = self.reader.read(shard.slices)
         read_at = time.perf_counter()
-        data = encode(shard, rows, self.order.columns, self.encoder, self.order.limit)
+        self._try_encoding(shard, rows, case)
+        self.pulse.mark(READING, Place(shard.index, "encode", hi=shard.rows, size=shard.rows))
+        data, holes = self._encode(shard, rows, case)
         seconds = StageSeconds(read_s=read_at - started, encode_s=time.perf_counter() - read_at)
-        return Encoded(data, seconds)
+        return Encoded(data, seconds, case, holes)
+
+    def _encode(self, shard: Shard, rows: ShardRows, case: Case) -> tuple[EncodedShard, Holes | None]:
+        order = self.order
+        arguments = shard, rows, order.columns, self.encoder, order.limit
+        whole = encode(*arguments, case.unreadable)
+        if not case.deadly:
+            return whole, None
+        is_hole = np.isin(whole.accepted[whole.items.rows], [rejection.row for rejection in case.deadly])
+        data = encode(*arguments, (*case.unreadable, *case.deadly))
+        return data, Holes(whole.items.lengths, is_hole)
+
+    def _try_encoding(self, shard: Shard, rows: ShardRows, case: Case) -> None:
+        """Let the suspects do their worst, one range after the other."""
+        for lo, hi in case.ranges_of("encode"):
+            row = lo if hi - lo == 1 else -1
+            self.pulse.mark(READING, Place(shard.index, "encode", -1, lo, hi, shard.rows, row))
+            some = slice_rows(rows, lo, hi, case.unreadable)
+            encode_in_vain(some, self.order.columns, self.encoder, self.order.limit)
 
     def execute(self, encoded: Encoded) -> Predicted:
-        """Run the items through the device."""
+        """Run the items through the device, suspects first."""
         started = time.perf_counter()
+        data, holes = encoded.data, encoded.holes
+        require_tokens(data.items, self.order.request.model.config.get("vocab_size"))
+        lengths = data.items.lengths if holes is None else holes.lengths
+        batches = gather(lengths, self.order.ladder, spills=self.spills)
+        if holes is not None:
+            batches = punch(batches, holes.is_hole)
+        self._try_batches(encoded, batches)
         tally = _Tally(self.on_batch)
-        executed = execute(
-            encoded.data.items,
-            self.order.ladder,
-            self.executables,
-            self.order.request.model.config.get("vocab_size"),
-            tally.add,
-            spills=self.spills,
-        )
+        follow = Follow(lambda number, batch: self._mark(data, number, batch), tally.add)
+        executed = run_batches(data.items, batches, self.executables, follow)
         tally.flush()
         device_s = executed.device_s
         seconds = StageSeconds(pad_s=time.perf_counter() - started - device_s, device_s=device_s)
-        return Predicted(encoded.data, executed, encoded.seconds + seconds)
+        return Predicted(data, executed, encoded.seconds + seconds)
+
+    def _try_batches(self, encoded: Encoded, batches: Sequence[Batch]) -> None:
+        """Run the suspects of one batch in its shape, and throw their outputs away."""
+        suspects, data = encoded.case.suspects, encoded.data
+        for lo, hi in encoded.case.ranges_of("execute"):
+            assert suspects is not None
+            some = narrow(batches[suspects.batch], lo, hi)
+
+            def mark(
+                _: int, batch: Batch, span: tuple[int, int] = (lo, hi), number: int = suspects.batch
+            ) -> None:
+                self._mark(data, number, batch, span)
+
+            run_batches(data.items, [some], self.executables, Follow(mark))
+
+    def _mark(
+        self, data: EncodedShard, number: int, batch: Batch, span: tuple[int, int] | None = None
+    ) -> None:
+        """Write which batch the device gets; `span`: which of its slots, where it is not all of them."""
+        row = int(data.accepted[data.items.rows[batch.picks[0]]]) if len(batch.picks) == 1 else -1
+        size = len(batch.picks) if batch.places is None else int(batch.places[-1]) + 1
+        lo, hi = span or (0, size)
+        self.pulse.mark(COMPUTING, Place(data.shard.index, "execute", number, lo, hi, size, row))
 
     def finish(self, predicted: Predicted) -> PartDone:
         """Decode, write and commit the shard's part."""
         started = time.perf_counter()
+        shard = predicted.data.shard
+        self.pulse.mark(FINISHING, Place(shard.index, "finish", hi=shard.rows, size=shard.rows))
         data, executed, record = predicted.data, predicted.executed, self.order.record
         table = decode(data, executed, self.task)
         decoded_at = time.perf_counter()
@@ -126,7 +196,7 @@ class Runner:
             "batchneuron.rejected": str(rejected),
             "batchneuron.attempt": attempt,
         }
-        path = self.folder.store.scratch_file(attempt)
+        path, throttled = self.folder.store.scratch_file(attempt), self.folder.store.count_throttled()
         part = write_part(table, path, metadata, self.order.spec.output.compression)
         created = self.folder.commit_part(record, data.shard, part)
         seconds = StageSeconds(decode_s=decoded_at - started, write_s=time.perf_counter() - decoded_at)
@@ -140,7 +210,9 @@ class Runner:
             size_bytes=part.size_bytes,
             sha256=part.sha256,
             created=created,
+            throttled=self.folder.store.count_throttled() - throttled,
             seconds=predicted.seconds + seconds,
+            is_uniform=is_uniform(data.items, executed),
         )
 
     def run(self, shard: Shard) -> PartDone:
@@ -148,7 +220,7 @@ class Runner:
         return self.finish(self.execute(self.encode(shard)))
 
 
-def open_runner(order: WorkOrder, on_batch: Callable[[int], None]) -> Runner:
+def open_runner(order: WorkOrder, on_batch: Callable[[int], None], pulse: Pulse | None = None) -> Runner:
     """A runner with its reader, tokenizer and executables loaded.
 
     Raises:
@@ -173,4 +245,5 @@ def open_runner(order: WorkOrder, on_batch: Callable[[int], None]) -> Runner:
         spills=backend.facts.is_bit_stable_across_shapes,
         folder=RunFolder(open_store(order.spec.output.path)),
         on_batch=on_batch,
+        pulse=pulse or Pulse(),
     )

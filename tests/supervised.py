@@ -8,7 +8,7 @@ from pathlib import Path
 import multiprocess
 import pytest
 
-from batchneuron import roster, supervise
+from batchneuron import roster, supervise, worker, worker_process
 from batchneuron.backends.backend import Core
 from batchneuron.events import (
     CoreRetired,
@@ -18,11 +18,12 @@ from batchneuron.events import (
     WorkerReady,
 )
 from batchneuron.plan import Shard
+from batchneuron.pulse import Pulse
 from batchneuron.supervise import Supervisor
 
 SHARDS = tuple(Shard(index, index, ()) for index in range(12))
 CORES = (Core(0), Core(1))
-IN_HAND = supervise._AHEAD * len(CORES)
+IN_HAND = supervise.AHEAD * len(CORES)
 
 
 def part_of(index):
@@ -48,6 +49,9 @@ class Forking:
     def Pipe(self):
         return self._context.Pipe()
 
+    def RawArray(self, kind, size):
+        return self._context.RawArray(kind, size)
+
     def Process(self, **named):
         self.starts.append(named["args"][1].index)
         return self._context.Process(**named)
@@ -65,7 +69,7 @@ class Stage:
         context = Forking()
         self.starts = context.starts
         monkeypatch.setattr(roster, "PAUSES_S", (0.02, 0.04))
-        monkeypatch.setattr(supervise.multiprocess, "get_context", lambda _: context)
+        monkeypatch.setattr(worker_process.multiprocess, "get_context", lambda _: context)
 
     def mark(self, name: str) -> int:
         """Called in a worker: how many times something has happened now, in all processes."""
@@ -80,19 +84,22 @@ class Stage:
     def count(self, name: str) -> int:
         return len(list(self._folder.glob(f"{name}.*")))
 
-    def run(self, do=lambda index: None, start=lambda core: None, shards=SHARDS, cores=CORES, claims=None):
+    def run(self, do=lambda index: None, start=lambda core: None, shards=SHARDS, cores=CORES, **named):
         """Let workers call `start` once and `do` for each shard; what they return instead of None is sent."""
 
         takes_core = len(inspect.signature(do).parameters) == 2
 
-        def main(_order, core, connection):
+        def main(_order, core, connection, cells):
+            worker.register_dump()
             self.mark("start")
             broken = start(core)
             if broken is not None:
                 connection.send(broken)
                 return
             connection.send(WorkerReady(0.0))
-            while (shard := connection.recv()) is not None:
+            self.pulse = Pulse(cells)
+            while (given := connection.recv()) is not None:
+                shard, self.case = given.shard, given.case
                 self.mark(f"shard-{shard.index}")
                 connection.send(
                     do(*((shard.index, core) if takes_core else (shard.index,))) or part_of(shard.index)
@@ -102,8 +109,9 @@ class Stage:
             self.events.append(event)
             self.on_event(event)
 
-        self._monkeypatch.setattr(supervise.worker, "main", main)
-        Supervisor(None, cores, listen, lambda: self.is_stopped(), claims).run(shards)
+        self._monkeypatch.setattr(worker_process.worker, "main", main)
+        self.supervisor = Supervisor(None, cores, listen, lambda: self.is_stopped(), **named)
+        self.supervisor.run(shards)
 
     @property
     def done(self) -> list[int]:

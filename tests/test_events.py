@@ -15,17 +15,25 @@ from batchneuron.events import (
     Failure,
     OthersSeen,
     PartDone,
+    RoomAwaited,
+    RowIsolated,
     ShardFailed,
     StageSeconds,
     WorkerBroken,
+    WorkerLost,
     WorkerReady,
 )
+from batchneuron.pulse import Place
 
 FAILURE = Failure("OSError", "disk\nfull", 75, retryable=True, traceback="Traceback …")
 DONE = PartDone(3, 37, 1, 2, 300, 400, 5000, "0" * 64, created=True, seconds=StageSeconds(0.1, 0.2, 0.3))
 EVENTS = [
     *(WorkerReady(1.5), BatchDone(128), DONE, ShardFailed(3, FAILURE), WorkerBroken(FAILURE)),
     CoreRetired(4, "NRT_HW_ERR_NC_UE"),
+    ShardFailed(3, FAILURE, Place(3, "execute", 7, 0, 64, 64)),
+    WorkerLost(1, "SIGSEGV"),
+    RoomAwaited("1 CPU of 0"),
+    RowIsolated(3, 12_345, "worker_crash", "SIGSEGV"),
     OthersSeen(37, awaited=2),
 ]
 

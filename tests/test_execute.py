@@ -92,6 +92,7 @@ def test_an_answer_does_not_depend_on_the_neighbours(tokens, random):
     assert all(run([ids]).outputs.stack(0)[0] == together[i] for i, ids in enumerate(tokens))
 
 
+@pytest.mark.case(40)
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("axes", [1, 2, 3])
 def test_what_is_not_a_number_is_flagged_for_its_own_item_only(value, axes):
@@ -106,6 +107,7 @@ def test_what_is_not_a_number_is_flagged_for_its_own_item_only(value, axes):
     assert executed.finite.tolist() == [True, False, True, False, True, True]
 
 
+@pytest.mark.case(40)
 @pytest.mark.parametrize(
     "output", [np.zeros((1, 2), np.float32), np.zeros((5, 2), np.float32), np.float32(3), np.zeros(0)]
 )

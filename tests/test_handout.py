@@ -1,5 +1,7 @@
 """Handing out shards: each exactly once, whoever asks, dies or gives back."""
 
+import random
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -127,6 +129,7 @@ class Others:
     def __init__(self, done=(), held=(), is_patience_over=False):
         self.done, self.held = frozenset(done), frozenset(held)
         self.others = 1
+        self.own = range(0)
         self.is_over = is_patience_over
         self.hand = []
 
@@ -211,3 +214,36 @@ def test_a_shard_that_failed_on_a_core_goes_to_another():
     assert handout.take(shards[1], unless_failed_on=1) == shards[2]
     assert handout.take(None, unless_failed_on=1) is None and len(handout) == 1
     assert handout.take(None) == first
+
+
+def test_plenty_is_more_than_one_for_each_worker_here_and_elsewhere():
+    claims = Others(held={0, 1, 2})
+    handout = HandOut(make_shards(8), claims)
+
+    assert handout.is_plenty(2) and not handout.is_plenty(3)
+    handout.take(None)
+    assert not handout.is_plenty(2)
+    claims.held = frozenset()
+    assert handout.is_plenty(2)
+    alone = HandOut(make_shards(3))
+    assert alone.is_plenty(2) and not alone.is_plenty(3)
+
+
+@given(st.integers(0, 1000))
+def test_where_others_are_at_work_a_worker_begins_in_the_back_half_of_a_stretch(seed):
+    random.seed(seed)
+    claims = Others(held={10})
+    handout = HandOut(make_shards(21), claims)
+
+    assert handout.take(None).index in {*range(5, 10), *range(16, 21)}
+
+
+def test_what_must_be_done_alone_waits_for_a_worker_that_is_idle():
+    shards = make_shards(4)
+    handout = HandOut(shards)
+    first = handout.take(None)
+    handout.give_back(first, failed_on=0, is_alone=True)
+
+    assert handout.take(None, unless_failed_on=1, is_idle=False) is None
+    assert handout.take(first, unless_failed_on=0, is_idle=False) == shards[1], "another core may go on"
+    assert handout.take(None, unless_failed_on=1, is_idle=True) == first

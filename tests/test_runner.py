@@ -7,6 +7,7 @@ import pytest
 from batchneuron import runner as module
 from batchneuron.backends.backend import BackendFacts
 from batchneuron.events import StageSeconds
+from batchneuron.plan import Shard
 from batchneuron.runner import Encoded, Runner, open_runner
 from batchneuron.shapes import Ladder, Shape
 from tests.backends.arithmetic import load_all, make_items
@@ -28,7 +29,8 @@ ORDER = SimpleNamespace(
 def execute(*, spills):
     executables, told = load_all(LADDER), []
     runner = Runner(ORDER, None, None, None, executables, spills, None, told.append)
-    encoded = Encoded(SimpleNamespace(items=make_items(TOKENS)), StageSeconds(read_s=1.0, encode_s=2.0))
+    data = SimpleNamespace(items=make_items(TOKENS), accepted=range(len(TOKENS)), shard=Shard(0, 0, ()))
+    encoded = Encoded(data, StageSeconds(read_s=1.0, encode_s=2.0))
     return runner.execute(encoded), [batch["input_ids"].shape for batch in executables[0].seen], told
 
 

@@ -22,8 +22,9 @@ from batchneuron.events import (
     ShardFailed,
     WorkerBroken,
 )
+from batchneuron.isolate import MAX_ATTEMPTS
+from batchneuron.rebuild import rebuild_error
 from batchneuron.roster import MAX_FAILURES
-from batchneuron.supervise import MAX_ATTEMPTS, rebuild_error
 from tests.supervised import CORES, IN_HAND, SHARDS, die, failure_of
 from tests.test_handout import Others
 
@@ -70,6 +71,7 @@ def test_what_others_have_in_hand_is_waited_for_by_workers_that_stay(stage, monk
     assert stage.starts == [0, 1]
 
 
+@pytest.mark.case(3)
 def test_a_worker_that_dies_is_replaced_on_its_core_and_its_shards_are_done_again(stage):
     def do(index):
         time.sleep(0.05)
@@ -95,6 +97,7 @@ def test_a_death_by_exit_code_is_named(stage):
         stage.run(do=lambda _: os._exit(9), cores=CORES[:1], shards=SHARDS[:1])
 
 
+@pytest.mark.case(44)
 def test_a_worker_that_cannot_open_its_runner_stops_the_job_with_the_cause_at_once(stage):
     broken = WorkerBroken(failure_of(ModelError, "/models/x: cannot load it"))
 
@@ -106,6 +109,7 @@ def test_a_worker_that_cannot_open_its_runner_stops_the_job_with_the_cause_at_on
     assert stage.done == []
 
 
+@pytest.mark.case(44)
 @pytest.mark.parametrize("end", ["dies", "is broken"])
 def test_three_failed_starts_on_the_only_core_stop_the_job(end, stage):
     broken = WorkerBroken(failure_of(WorkerFailed, "the core is busy"))
@@ -141,7 +145,7 @@ def test_a_shard_that_cannot_be_done_stops_the_job_with_its_error(stage):
 
     assert stopped.value.exit_code == 65
     assert stage.count("shard-0") == 1
-    assert len(stage.done) < supervise._AHEAD, "no shard is handed out after that"
+    assert len(stage.done) < supervise.AHEAD, "no shard is handed out after that"
 
 
 def test_shards_in_hand_are_finished_before_an_error_is_raised(stage):

@@ -15,14 +15,15 @@ from batchneuron.events import (
     WorkerBroken,
     WorkerReady,
 )
+from batchneuron.isolate import MAX_ATTEMPTS
 from batchneuron.plan import Shard
 from batchneuron.roster import MAX_FAILURES
-from batchneuron.supervise import MAX_ATTEMPTS
 from tests.supervised import CORES, SHARDS, failure_of
 
 EVERY = {"shards": SHARDS, "cores": tuple(Core(index) for index in range(4))}
 
 
+@pytest.mark.case(45)
 def test_a_lost_core_gets_no_new_worker_and_its_shards_are_done_by_others(stage):
     def do(index, core):
         time.sleep(0.01)
@@ -60,6 +61,7 @@ def test_lost_cores_cost_a_shard_no_attempt(stage):
     assert sorted(stage.retired) == list(range(last))
 
 
+@pytest.mark.case(45)
 def test_when_no_core_is_left_the_job_stops_and_says_what_to_do(stage):
     with pytest.raises(CoreLost, match=r"(?s)no core is left: core \d was lost.*another instance") as stopped:
         stage.run(do=lambda index: ShardFailed(index, failure_of(CoreLost)))
@@ -95,6 +97,7 @@ def test_a_failure_that_is_charged_to_one_shard_is_not_charged_to_those_behind_i
     assert stage.starts == [0] * (starts + 1)
 
 
+@pytest.mark.case(45)
 def test_a_core_on_which_nothing_works_is_given_up_and_the_others_go_on(stage):
     def do(index, core):
         time.sleep(0.05)
@@ -134,6 +137,7 @@ def test_a_core_that_is_busy_for_a_while_is_used_then(stage):
     assert stage.retired == {}
 
 
+@pytest.mark.case(44, 45)
 def test_when_every_core_is_busy_the_job_stops_after_a_bounded_number_of_starts(stage):
     busy = WorkerBroken(failure_of(DeviceFault, "another process has the core"))
 

@@ -12,9 +12,11 @@ import pytest
 from batchneuron import worker
 from batchneuron.backends.backend import Core
 from batchneuron.backends.machine import list_cpus
+from batchneuron.case import Assignment
 from batchneuron.errors import ModelError, SourceChanged, WorkerFailed
 from batchneuron.events import BatchDone, PartDone, ShardFailed, StageSeconds, WorkerBroken, WorkerReady
 from batchneuron.plan import Shard
+from batchneuron.pulse import Pulse
 
 FORK = multiprocess.get_context("fork")
 STAGE_S = 0.1
@@ -28,6 +30,7 @@ class FakeRunner:
     """Three stages that take a moment each, note when they ran, and fail where they are told to."""
 
     def __init__(self, failing=(), **takes_s):
+        self.pulse = Pulse()
         self.failing = set(failing)
         self.takes_s = takes_s
         self.times = {}
@@ -40,7 +43,7 @@ class FakeRunner:
             raise SourceChanged("the file is gone", "/rows.parquet")
         return shard
 
-    def encode(self, shard):
+    def encode(self, shard, case):
         return self._stage("encode", shard)
 
     def execute(self, shard):
@@ -58,8 +61,9 @@ class FakeRunner:
 def run_through(runner, given):
     """What a worker sends that has all its shards in the inbox from the start."""
     inbox, sent = queue.SimpleQueue(), []
-    for shard in [*given, None]:
-        inbox.put(shard)
+    for shard in given:
+        inbox.put(Assignment(shard))
+    inbox.put(None)
     worker.run_shards(runner, inbox, sent.append)
     return sent
 
@@ -70,10 +74,10 @@ def feed_as_a_supervisor_does(runner, given):
 
     def send(event):
         sent.append(event)
-        inbox.put(left.pop(0) if left else None)
+        inbox.put(Assignment(left.pop(0)) if left else None)
 
     for _ in range(2):
-        inbox.put(left.pop(0))
+        inbox.put(Assignment(left.pop(0)))
     worker.run_shards(runner, inbox, send)
     return sent
 
@@ -174,7 +178,7 @@ def run_main(monkeypatch, open_runner):
 
 
 def test_it_says_ready_takes_shards_and_ends_when_told(monkeypatch):
-    def open_runner(_order, on_batch):
+    def open_runner(_order, on_batch, _pulse):
         on_batch(17)
         return FakeRunner()
 
@@ -182,7 +186,7 @@ def test_it_says_ready_takes_shards_and_ends_when_told(monkeypatch):
 
     assert ours.recv() == BatchDone(17)
     assert isinstance(ours.recv(), WorkerReady)
-    ours.send(shards(1)[0])
+    ours.send(Assignment(shards(1)[0]))
     assert ours.recv().shard == 0
     ours.send(None)
     process.join(5)
@@ -190,7 +194,7 @@ def test_it_says_ready_takes_shards_and_ends_when_told(monkeypatch):
 
 
 def test_a_runner_that_cannot_be_opened_is_reported_and_the_process_ends(monkeypatch):
-    def open_runner(_order, _on_batch):
+    def open_runner(_order, _on_batch, _pulse):
         raise ModelError("AutoModel cannot load it", "/models/x")
 
     process, ours = run_main(monkeypatch, open_runner)
@@ -204,12 +208,13 @@ def test_a_runner_that_cannot_be_opened_is_reported_and_the_process_ends(monkeyp
     assert process.exitcode == 0
 
 
+@pytest.mark.case(4)
 @pytest.mark.parametrize("busy", [False, True])
 def test_it_ends_when_the_pipe_to_its_parent_is_closed(busy, monkeypatch):
     process, ours = run_main(monkeypatch, lambda *_: FakeRunner(execute=60 if busy else 0))
     assert isinstance(ours.recv(), WorkerReady)
     if busy:
-        ours.send(shards(1)[0])
+        ours.send(Assignment(shards(1)[0]))
         time.sleep(0.1)
 
     ours.close()
@@ -218,6 +223,7 @@ def test_it_ends_when_the_pipe_to_its_parent_is_closed(busy, monkeypatch):
     assert process.exitcode == 75
 
 
+@pytest.mark.case(4)
 def test_it_dies_with_its_parent_even_when_it_cannot_listen(monkeypatch):
     """The kernel's own signal: the pipe stays open here, in another process than the parent."""
     monkeypatch.setattr(worker, "open_runner", lambda *_: FakeRunner())

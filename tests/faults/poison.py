@@ -1,0 +1,79 @@
+"""The light command line, over a program and a tokenizer that some texts are too much for.
+
+What a text says happens when it is computed, or encoded: a segmentation fault, an endless loop, a kill as
+by the OOM killer, memory that cannot be had, an exception.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from batchneuron.backends.torch_eager import TorchBackend
+from batchneuron.cli import main
+from batchneuron.items import TaskItems, Tensor
+from batchneuron.shapes import Shape
+from batchneuron.tasks import text_classification
+from batchneuron.tokenize import Limit
+from tests.faults.light import LightExecutable, LightTokenizer
+
+_FAR_TOO_MUCH = 1 << 50
+
+
+def _refuse() -> None:
+    raise ValueError("this row is odd")
+
+
+DEEDS = {
+    b"<segfault>": lambda: ctypes.string_at(0),
+    b"<abort>": os.abort,
+    b"<hang>": lambda: time.sleep(1e6),
+    b"<stop>": lambda: os.kill(os.getpid(), signal.SIGSTOP),
+    b"<oom kill>": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    b"<no memory>": lambda: np.ones(_FAR_TOO_MUCH),
+    b"<exception>": _refuse,
+}
+
+
+@dataclass(frozen=True)
+class PoisonableExecutable:
+    """The light program, once no row of the batch has done its deed."""
+
+    shape: Shape
+    input_names = LightExecutable.input_names
+
+    def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        ids, mask = inputs
+        for row, real in zip(ids, mask, strict=True):
+            _do_deed(row[real == 1].astype(np.uint8).tobytes())
+        return LightExecutable(self.shape)(*inputs)
+
+
+class PoisonableTokenizer(LightTokenizer):
+    """Dies of texts that say `<at encode>`, in the way they say; those texts are computed in peace."""
+
+    def encode(self, texts: Sequence[str], pairs: Sequence[str] | None, limit: Limit) -> TaskItems:
+        for text in texts:
+            if "<at encode>" in text:
+                _do_deed(text.encode(), "encode")
+        return super().encode(texts, pairs, limit)
+
+
+def _do_deed(text: bytes, stage: str = "execute") -> None:
+    if (b"<at encode>" in text) == (stage == "encode"):
+        for word, deed in DEEDS.items():
+            if word in text:
+                deed()
+
+
+text_classification.Tokenizer = PoisonableTokenizer
+TorchBackend.load = lambda _self, _folder, shape, _request: PoisonableExecutable(shape)
+
+if __name__ == "__main__":
+    main()

@@ -6,29 +6,32 @@ Resume is the list of parts subtracted from the plan. `run_names.py` has the map
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from functools import cache
+from typing import Any, TypeVar
 
 import pyarrow as pa
 from pydantic import JsonValue, TypeAdapter, ValidationError
 
 from batchneuron.agreement import Parity
-from batchneuron.errors import OutputConflict
+from batchneuron.errors import Incomplete, OutputConflict
 from batchneuron.events import PartDone
 from batchneuron.fingerprint import PROTOCOL, Fingerprint
 from batchneuron.plan import Plan, Shard, plan_from_json, plan_to_json
 from batchneuron.run_names import (
     LEASES,
-    LEFT,
+    LEDGER,
     MANIFEST,
     PROGRESS,
     RUN,
     find_shard,
     find_slot,
+    is_spec,
     is_told,
     part_name,
     plan_name,
+    spec_name,
     tell_removal,
     told_name,
 )
@@ -44,6 +47,9 @@ SHARD_KEY = f"{_OURS}shard"
 ROWS_KEY = f"{_OURS}rows"
 _TAGS = (FINGERPRINT_KEY, REJECTED_KEY, f"{_OURS}attempt")
 _Record = TypeVar("_Record")
+_adapt: Callable[[Any], TypeAdapter[Any]] = cache(
+    TypeAdapter
+)  # building one takes longer than reading a file
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +81,34 @@ class RunFolder:
         Raises:
             OutputConflict: the file is gone or is not that plan.
         """
-        content = self.store.read(f".batchneuron/{record.plan}")
+        return self.read_frozen(record.plan)
+
+    def read_frozen(self, name: str) -> Plan:
+        """The plan of that name, which some run is to have, or has.
+
+        Raises:
+            OutputConflict: the file is gone or is not that plan.
+        """
+        content = self.store.read(f"{LEDGER}/{name}")
         if content is not None:
             with contextlib.suppress(OSError):
                 text = pa.input_stream(pa.BufferReader(content), compression="zstd").read()
-                if plan_name(text) == record.plan:
+                if plan_name(text) == name:
                     return plan_from_json(text)
-        raise OutputConflict(
-            "the plan is missing or damaged", f"{self.store.location}/.batchneuron/{record.plan}"
-        )
+        raise OutputConflict("the plan is missing or damaged", f"{self.store.location}/{LEDGER}/{name}")
+
+    def freeze(self, plan: Plan, spec: bytes) -> tuple[str, str]:
+        """Put a spec and a plan beside what will be the output: the names of their files in the ledger.
+
+        The folder is not claimed by that; the first runner claims it.
+        """
+        self.store.prepare()
+        self.store.create_bytes(f"{LEDGER}/{spec_name(spec)}", spec)
+        return spec_name(spec), self._write_plan(plan)
+
+    def list_frozen(self) -> tuple[str, ...]:
+        """Specs that were put here before a run."""
+        return tuple(entry.name for entry in self.store.list(LEDGER) if is_spec(entry.name))
 
     def create_run(
         self,
@@ -95,7 +120,7 @@ class RunFolder:
         """Claim the folder: plan first, then `run.json`. Whoever comes second gets the first's record."""
         self.store.prepare()
         record = replace(draft_run(fingerprint, plan, spec), parity=parity)
-        self._write_plan(record, plan)
+        self._write_plan(plan)
         if self.store.create_bytes(RUN, _dump(record)):
             return record
         return self.read_run() or record
@@ -112,7 +137,7 @@ class RunFolder:
         generation = begun.generation + 1
         run8 = Fingerprint({**record.fields, "plan": record.plan}).run8(generation)
         record = replace(record, generation=generation, run8=run8)
-        self._write_plan(record, plan)
+        self._write_plan(plan)
         found = self.store.read(RUN)
         is_begun = found is not None and self._parse(RunRecord, RUN, found) == begun
         if found is None or not is_begun or not self.store.replace_if(RUN, _dump(record), found):
@@ -121,14 +146,16 @@ class RunFolder:
                 self.store.location,
                 "run without --overwrite to join it",
             )
-        self._write_plan(record, plan)  # `gc` may have taken it for an old one
+        self._write_plan(plan)  # `gc` may have taken it for an old one
         return record
 
-    def _write_plan(self, record: RunRecord, plan: Plan) -> None:
-        buffer = pa.BufferOutputStream()
+    def _write_plan(self, plan: Plan) -> str:
+        text, buffer = plan_to_json(plan), pa.BufferOutputStream()
         with pa.CompressedOutputStream(buffer, "zstd") as stream:
-            stream.write(plan_to_json(plan))
-        self.store.create_bytes(f".batchneuron/{record.plan}", buffer.getvalue().to_pybytes())
+            stream.write(text)
+        name = plan_name(text)
+        self.store.create_bytes(f"{LEDGER}/{name}", buffer.getvalue().to_pybytes())
+        return name
 
     def require_current(self, record: RunRecord) -> None:
         """Hold a run against the one that the folder is for now.
@@ -161,27 +188,6 @@ class RunFolder:
         """Files in `data/` that are not parts of this run."""
         found = self.store.list("data")
         return tuple(entry.name for entry in found if find_shard(record, entry.name) is None)
-
-    def list_left(self) -> tuple[Leftover, ...]:
-        """What overwritten runs and dead processes have left, by their names alone.
-
-        All is listed before `run.json` is read, and a run writes nothing but its plan before it is there, so
-        that no part of a run that begins meanwhile is among it.
-        """
-        listed = [(folder, kind, is_old, self.store.list(folder)) for folder, kind, is_old in LEFT]
-        record = self.read_run()
-        return tuple(
-            Leftover(kind, f"{folder}/{entry.name}", entry.size_bytes)
-            for folder, kind, is_old, entries in listed
-            for entry in entries
-            if record is not None and is_old(record, entry.name)
-        )
-
-    def delete_old_parts(self) -> None:
-        """Remove the parts of overwritten runs, now that the new one is complete."""
-        for file in self.list_left():
-            if file.kind == "part":
-                self.store.delete(file.name)
 
     def require_sizes(self, record: RunRecord, plan: Plan, parts: Mapping[int, Entry]) -> None:
         """Hold the sizes of parts against those that were reported: one is read only where they differ.
@@ -240,7 +246,7 @@ class RunFolder:
 
     def read_progress(self, record: RunRecord) -> tuple[Progress, ...]:
         """What every runner said it has done; files that a power cut damaged are left out."""
-        return self._read_told(Progress, PROGRESS, record)
+        return tuple(told for told, _ in self._iter_told(Progress, PROGRESS, record))
 
     def write_lease(self, record: RunRecord, lease: Lease) -> None:
         """Say what this runner has in hand."""
@@ -260,16 +266,20 @@ class RunFolder:
 
     def read_leases(self, record: RunRecord) -> tuple[Lease, ...]:
         """What every runner said it has in hand; some of them may be dead."""
-        return self._read_told(Lease, LEASES, record)
+        return tuple(lease for lease, _ in self.list_runners(record))
 
-    def _read_told(self, kind: type[_Record], folder: str, record: RunRecord) -> tuple[_Record, ...]:
-        told: list[_Record] = []
+    def list_runners(self, record: RunRecord) -> tuple[tuple[Lease, float], ...]:
+        """Every lease, and how many seconds ago its runner wrote it, by the store's clock."""
+        return tuple(self._iter_told(Lease, LEASES, record))
+
+    def _iter_told(
+        self, kind: type[_Record], folder: str, record: RunRecord
+    ) -> Iterator[tuple[_Record, float]]:
         for entry in self.store.list(folder):
             if is_told(record, entry.name):
                 content = self.store.read(f"{folder}/{entry.name}")
                 with contextlib.suppress(ValueError):
-                    told.append(TypeAdapter(kind).validate_json(content or b""))
-        return tuple(told)
+                    yield _adapt(kind).validate_json(content or b""), entry.age_s
 
     def write_manifest(self, record: RunRecord, plan: Plan, done: Mapping[int, PartDone]) -> Manifest:
         """The manifest of a run whose parts all exist; parts nobody reported are read and hashed.
@@ -280,7 +290,11 @@ class RunFolder:
         Raises:
             OutputConflict: the run was overwritten, or a part is not what it should be.
         """
-        manifest = self._make_manifest(record, plan, done)
+        try:
+            manifest = self._make_manifest(record, plan, done)
+        except (OutputConflict, Incomplete):
+            self.require_current(record)  # who overwrote it has removed its parts
+            raise
         content = _dump(manifest)
         while True:
             found = self.store.read(MANIFEST)
@@ -294,6 +308,9 @@ class RunFolder:
 
     def _make_manifest(self, record: RunRecord, plan: Plan, done: Mapping[int, PartDone]) -> Manifest:
         entries = self.list_parts(record)
+        if len(entries) < len(plan.shards):
+            hint = "run the same command again"
+            raise Incomplete("a part that was there is gone", self.store.location, hint)
         parts = []
         for shard in plan.shards:
             report, size_bytes = done.get(shard.index), entries[shard.index].size_bytes
@@ -304,9 +321,8 @@ class RunFolder:
             name = entries[shard.index].name
             parts.append(ManifestPart(name, shard.row_lo, shard.row_hi, rejected, size_bytes, sha256))
         rejected = sum(part.rejected for part in parts)
-        return Manifest(
-            record.fingerprint, plan.rows, rejected, tuple(parts), record.parity, record.generation
-        )
+        digest, rows, skipped = record.fingerprint, plan.rows, plan.skipped
+        return Manifest(digest, rows, rejected, tuple(parts), record.parity, record.generation, skipped)
 
     def _inspect(self, record: RunRecord, shard: Shard) -> tuple[int, str]:
         """Rejected rows and SHA-256 of a part that an earlier, killed runner committed."""
@@ -325,13 +341,14 @@ class RunFolder:
     def _parse(self, kind: type[_Record], name: str, content: bytes) -> _Record:
         where = f"{self.store.location}/{name}"
         try:
-            return TypeAdapter(kind).validate_json(content)
+            record: _Record = _adapt(kind).validate_json(content)
         except ValidationError as error:
             raise OutputConflict(
                 "damaged: it is not what batchneuron wrote",
                 where,
                 _advise_removal(where) if name == MANIFEST else "restore it, or choose another output.path",
             ) from error
+        return record
 
 
 def draft_run(fingerprint: Fingerprint, plan: Plan, spec: Mapping[str, JsonValue]) -> RunRecord:
@@ -354,4 +371,4 @@ def _advise_removal(where: str) -> str:
 
 
 def _dump(record: object) -> bytes:
-    return TypeAdapter(type(record)).dump_json(record, indent=2)
+    return _adapt(type(record)).dump_json(record, indent=2)

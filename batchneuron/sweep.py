@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from batchneuron.lease import DEAD_AFTER_S, Lookout
+from batchneuron.leftover import list_left
 from batchneuron.report import open_folder
 from batchneuron.run_folder import RunFolder
 from batchneuron.run_record import Lease, Leftover, RunRecord
@@ -48,7 +49,7 @@ def sweep_folder(path: str, *, dry_run: bool = False, patience: Patience | None 
     """
     folder, record = open_folder(path)
     dead, live = _watch_leases(folder, record, patience or Patience())
-    files = (*folder.list_left(), *dead)
+    files = (*list_left(folder), *dead)
     for file in () if dry_run else files:
         folder.store.delete(file.name)
     return Swept(folder.store.location, files, live, dry_run)

@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batchneuron.disk import explain_disk_error
-from batchneuron.errors import WorkerFailed
+from batchneuron.errors import OutputUnfit, WorkerFailed
+from batchneuron.plan import MAX_PART_BYTES
 
 _ROW_GROUP_BYTES = 64 << 20
 
@@ -35,6 +36,7 @@ def write_part(table: pa.Table, path: Path, metadata: Mapping[str, str], compres
 
     Raises:
         OutputUnwritable: the disk is full or forbidden.
+        OutputUnfit: it is larger than a part may be.
         WorkerFailed: the file does not hold what was written; the shard can be redone.
     """
     leaves = [leaf for field in table.schema for leaf in _iter_leaves(field.name, field.type)]
@@ -53,10 +55,29 @@ def write_part(table: pa.Table, path: Path, metadata: Mapping[str, str], compres
         )
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return WrittenPart(path, _check_footer(path, table), digest, metadata)
+        part = WrittenPart(path, _check_footer(path, table), digest, metadata)
     except OSError as error:
         path.unlink(missing_ok=True)
         raise explain_disk_error(error, path, table.nbytes) from error
+    _require_small(part, table.num_rows)
+    return part
+
+
+def _require_small(part: WrittenPart, rows: int) -> None:
+    """What a worker holds three times, a scratch disk twice, and S3 takes at once has a bound.
+
+    Raises:
+        OutputUnfit: it is larger.
+    """
+    if part.size_bytes > MAX_PART_BYTES:
+        part.path.unlink()
+        fitting_rows = max(1, rows * MAX_PART_BYTES // part.size_bytes)
+        raise OutputUnfit(
+            f"a part of {rows} rows takes {part.size_bytes >> 20} MiB, and the most is "
+            f"{MAX_PART_BYTES >> 20} MiB",
+            str(part.path.parent),
+            f"set output.shard_rows to {fitting_rows} or fewer, and begin anew with `run --overwrite`",
+        )
 
 
 def _check_footer(path: Path, table: pa.Table) -> int:

@@ -1,4 +1,4 @@
-"""What a run folder costs beside the predictions: committing a part, and listing a hundred thousand.
+"""What a run folder costs beside the predictions: commits; listing and resuming a hundred thousand parts.
 
     python benchmarks/commit.py
 
@@ -15,14 +15,27 @@ import statistics
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import boto3
+import pyarrow as pa
 from moto.server import ThreadedMotoServer
 
+from batchneuron.events import PartDone, StageSeconds
+from batchneuron.fingerprint import Fingerprint
+from batchneuron.forecast import Forecast
+from batchneuron.handout import HandOut
+from batchneuron.plan import Plan, cut_shards
+from batchneuron.run_folder import RunFolder
+from batchneuron.run_names import part_name
+from batchneuron.run_record import Progress
+from batchneuron.shapes import Ladder, Shape
+from batchneuron.sources.source import Block, FileId, FileInventory, Inventory
 from batchneuron.stores import open_store
 from batchneuron.stores.store import Draft, Store
 
@@ -92,6 +105,40 @@ def measure_listing(store: Store) -> float:
     return time.perf_counter() - started
 
 
+def make_plan() -> Plan:
+    """A hundred thousand shards of three rows, in a hundred files."""
+    rows = 3
+    blocks = tuple(Block(rows * number, rows, 100, number) for number in range(PARTS // 100))
+    files = (FileInventory(FileId(f"/in/{number:03}.parquet", 10**6, "1"), blocks) for number in range(100))
+    shards = cut_shards(Inventory(tuple(files), pa.schema([])), rows)
+    return Plan(shards, Ladder((Shape(1, 8),)), 7.5, Forecast(0.25, 0.2, None))
+
+
+def measure_resume(path: Path) -> dict[str, float]:
+    """Seconds from an open process to the first shard, on a local disk with all parts but one, by step."""
+    folder, plan = RunFolder(open_store(str(path))), make_plan()
+    record = folder.create_run(Fingerprint({"task": "none"}), plan, {})
+    content = b"x" * 16
+    done = [PartDone(index, 3, 0, 0, 1, 1, 16, "0" * 64, True, StageSeconds()) for index in range(PARTS - 1)]
+    for part in done:
+        (path / part_name(record, part.shard)).write_bytes(content)
+    folder.write_progress(record, Progress("0" * 12, 1.0, tuple(done)))
+    taken_s: dict[str, float] = {}
+
+    def time_step(name: str, call: Callable[[], Any]) -> Any:
+        started = time.perf_counter()
+        result = call()
+        taken_s[name] = time.perf_counter() - started
+        return result
+
+    read = time_step("read the plan", lambda: folder.read_plan(record))
+    parts = time_step("list parts", lambda: folder.list_parts(record))
+    time_step("hold sizes against reports", lambda: folder.require_sizes(record, read, parts))
+    missing = tuple(shard for shard in read.shards if shard.index not in parts)
+    assert time_step("hand out", lambda: HandOut(missing).take(None)).index == PARTS - 1
+    return taken_s
+
+
 def measure_local(folder: Path) -> tuple[list[float], float]:
     """Commits by size, and the listing, on a local disk."""
     commits = [measure_commit(open_store(str(folder / "out")), size) for size in SIZES_BYTES]
@@ -123,6 +170,7 @@ def main() -> None:
     """Measure, and write the report."""
     with tempfile.TemporaryDirectory() as folder:
         local, s3 = measure_local(Path(folder)), measure_s3()
+        resume = measure_resume(Path(folder) / "resumed")
     sizes = " | ".join(f"commit of {size >> 10:,} KiB" for size in SIZES_BYTES)
     rows = [
         f"| {name} | {' | '.join(f'{seconds * 1e3:.1f} ms' for seconds in commits)} | {listing:.2f} s |"
@@ -137,6 +185,10 @@ def main() -> None:
             f"| store | {sizes} | list {PARTS:,} parts |",
             "|---|---|---|---|",
             *rows,
+            "",
+            f"Resuming a run of {PARTS:,} shards with one missing, local disk: {sum(resume.values()):.1f} s ("
+            + ", ".join(f"{name} {seconds:.1f} s" for name, seconds in resume.items())
+            + "). With S3 the listing above takes the place of the local one.",
             "",
         )
     )

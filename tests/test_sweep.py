@@ -48,6 +48,7 @@ def test_a_finished_run_has_nothing_to_remove(out):
     assert list_files(out) == before
 
 
+@pytest.mark.case(28)
 def test_an_old_part_a_dead_lease_and_a_left_file_go_and_the_rest_stays(out):
     folder, record = open_folder(str(out))
     left = [

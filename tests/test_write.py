@@ -1,6 +1,7 @@
 """Parts: readable by anything, vectors stored well, and no half a file left when the disk is full."""
 
 import errno
+import re
 from hashlib import sha256
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from batchneuron import write
 from batchneuron.columns import ERROR_TYPE
 from batchneuron.disk import explain_disk_error
-from batchneuron.errors import OutputUnwritable, WorkerFailed
+from batchneuron.errors import OutputUnfit, OutputUnwritable, WorkerFailed
 from batchneuron.write import write_part
 
 
@@ -116,6 +117,7 @@ def test_pages_have_an_index_and_checksums(tmp_path):
         pq.read_table(tmp_path / "part", page_checksum_verification=True)
 
 
+@pytest.mark.case(8)
 def test_a_full_disk_leaves_no_file_and_says_what_to_do(tmp_path, monkeypatch):
     def fill_disk(table, path, **_):
         path.write_bytes(b"PAR1 and then no more")
@@ -130,6 +132,7 @@ def test_a_full_disk_leaves_no_file_and_says_what_to_do(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.case(8)
 def test_the_kernel_s_own_full_disk(tmp_path):
     """Arrow's error must carry the number, or this would be a WorkerFailed that is tried again."""
     path = tmp_path / "part"
@@ -156,6 +159,7 @@ def test_a_file_that_lost_rows_is_made_again(tmp_path, monkeypatch):
         write_part(make_table(), tmp_path / "part", {}, "zstd")
 
 
+@pytest.mark.case(10)
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS])
 def test_what_only_the_user_can_mend_is_not_tried_again(tmp_path, number):
     error = explain_disk_error(OSError(number, "x"), tmp_path / "part", 5 << 20)
@@ -164,8 +168,21 @@ def test_what_only_the_user_can_mend_is_not_tried_again(tmp_path, number):
     assert not error.retryable
 
 
+@pytest.mark.case(9)
 def test_an_io_error_is_tried_again(tmp_path):
     error = explain_disk_error(OSError(errno.EIO, "x"), tmp_path / "part", 0)
 
     assert isinstance(error, WorkerFailed)
     assert error.retryable
+
+
+def test_a_part_that_is_too_large_says_how_many_rows_would_fit(tmp_path, monkeypatch):
+    monkeypatch.setattr(write, "MAX_PART_BYTES", 4096)
+    path = tmp_path / "part"
+
+    with pytest.raises(OutputUnfit, match="a part of 2000 rows takes") as caught:
+        write_part(pa.table({"value": np.random.default_rng(0).random(2000)}), path, {}, "zstd")
+
+    rows = int(re.search(r"output.shard_rows to (\d+) or fewer", caught.value.hint)[1])
+    assert 0 < rows < 2000 * 4096 // 16000 * 2
+    assert not path.exists()

@@ -10,6 +10,16 @@ from batchneuron.stores.s3 import open_s3_store
 from batchneuron.stores.store import Store
 
 
+def read_object(uri: str) -> bytes | None:
+    """The bytes of one object in a store, None where there is none.
+
+    Raises:
+        OutputUnwritable: the store cannot be read.
+    """
+    folder, _, name = uri.rpartition("/")
+    return open_store(folder).read(name)
+
+
 def open_store(location: str) -> Store:
     """The store of a run folder.
 

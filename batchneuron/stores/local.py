@@ -6,22 +6,26 @@ final name, so whatever is there is whole.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import fcntl
 import hashlib
 import os
+import stat
+import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from batchneuron.disk import explain_disk_error
-from batchneuron.errors import OutputConflict, OutputUnwritable
+from batchneuron.errors import OutputConflict, OutputForbidden, OutputUnfit
 from batchneuron.stores.footer import read_pairs
 from batchneuron.stores.scratch import name_scratch, remove_left
 from batchneuron.stores.store import Draft, Entry
 
+_LEDGER = ".batchneuron"
 _TMP = ".batchneuron/tmp"
 _LOCK = ".batchneuron/lock"
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
@@ -40,26 +44,27 @@ class LocalStore:
         """The folder."""
         return str(self.root)
 
+    def count_throttled(self) -> int:
+        """A disk asks for nothing."""
+        return 0
+
     def verify(self, need_bytes: int) -> None:
         """Whether the folder is there or can be made; a disk that fills up says so when it does."""
         found = next(path for path in (self.root, *self.root.parents) if os.access(path, os.F_OK))
         if not found.is_dir() or not os.access(found, os.W_OK | os.X_OK):
-            raise OutputUnwritable(
-                f"cannot write in {found}", str(self.root), "set output.path to a folder you own"
-            )
+            kind = OutputForbidden if found.is_dir() else OutputUnfit
+            raise kind(f"cannot write in {found}", str(self.root), "set output.path to a folder you own")
 
     def prepare(self, wanted: str | None = None) -> None:
         """Make the folders, and remove what dead processes of this host left half-written."""
+        missing = [path for path in self.root.parents if not path.exists()]
         try:
             for folder in ("data", _TMP):
                 (self.root / folder).mkdir(parents=True, exist_ok=True)
+            _fsync_names(self.root / _LEDGER, self.root, self.root.parent, *(path.parent for path in missing))
             remove_left(self.root / _TMP)
         except OSError as error:
-            raise OutputUnwritable(
-                f"cannot make the run folder: {error.strerror}",
-                str(self.root),
-                "set output.path to a folder you own",
-            ) from error
+            raise explain_disk_error(error, self.root / "data", 0, "make the run folder") from error
 
     def scratch_file(self, attempt: str) -> Path:
         """A path in the same file system, named after this process."""
@@ -76,10 +81,10 @@ class LocalStore:
             created = _link(source, target)
             if created:
                 _fsync(target.parent)
-            source.unlink(missing_ok=True)
         except OSError as error:
-            source.unlink(missing_ok=True)
             raise explain_disk_error(error, target, 0) from error
+        finally:
+            _drop(source)
         return created
 
     def create_bytes(self, name: str, content: bytes) -> bool:
@@ -93,23 +98,27 @@ class LocalStore:
             (self.root / name).parent.mkdir(parents=True, exist_ok=True)
             source.replace(self.root / name)
         except OSError as error:
+            _drop(source)
             raise explain_disk_error(error, self.root / name, len(content)) from error
 
     def replace_if(self, name: str, content: bytes, expected: bytes) -> bool:
         """Publish some bytes over what is there, if that is `expected`; a lock dies with its process."""
-        lock = os.open(self.root / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if self.read(name) != expected:
-                return False
-            source = self._write_aside(content)
-            _fsync(source)
-            source.replace(self.root / name)
-            _fsync((self.root / name).parent)
+            with (self.root / _LOCK).open("ab") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                return self.read(name) == expected and self._replace(name, content)
         except OSError as error:
             raise explain_disk_error(error, self.root / name, len(content)) from error
-        finally:
-            os.close(lock)
+
+    def _replace(self, name: str, content: bytes) -> bool:
+        source = self._write_aside(content)
+        try:
+            _fsync(source)
+            source.replace(self.root / name)
+        except OSError:
+            _drop(source)
+            raise
+        _fsync((self.root / name).parent)
         return True
 
     def delete(self, name: str) -> None:
@@ -124,7 +133,7 @@ class LocalStore:
         try:
             path.write_bytes(content)
         except OSError as error:
-            path.unlink(missing_ok=True)
+            _drop(path)
             raise explain_disk_error(error, path, len(content)) from error
         return path
 
@@ -134,6 +143,8 @@ class LocalStore:
             return (self.root / name).read_bytes()
         except (FileNotFoundError, NotADirectoryError):
             return None
+        except OSError as error:
+            raise explain_disk_error(error, self.root / name, 0, "read") from error
 
     def read_sha256(self, name: str) -> str:
         """The file's digest; it is read once, in pieces."""
@@ -151,14 +162,27 @@ class LocalStore:
         """Files directly in a folder, by name."""
         try:
             with os.scandir(self.root / folder) as found:
-                entries = [Entry(entry.name, entry.stat().st_size) for entry in found if entry.is_file()]
+                entries = [described for each in found if (described := _describe(each)) is not None]
         except (FileNotFoundError, NotADirectoryError):
             return ()
+        except OSError as error:
+            raise explain_disk_error(error, self.root / folder / "*", 0, "read") from error
         return tuple(sorted(entries, key=lambda entry: entry.name))
 
     def open_table(self, name: str) -> Path:
         """The file's path."""
         return self.root / name
+
+
+def _describe(entry: os.DirEntry[str]) -> Entry | None:
+    """What a listing says of a file; None: it is none, or has gone meanwhile."""
+    try:
+        found = entry.stat()
+    except FileNotFoundError:
+        return None
+    if not stat.S_ISREG(found.st_mode):
+        return None
+    return Entry(entry.name, found.st_size, max(0.0, time.time() - found.st_mtime))
 
 
 def _link(source: Path, target: Path) -> bool:
@@ -183,11 +207,24 @@ def _rename_if_absent(source: Path, target: Path) -> bool:
     number = ctypes.get_errno()
     if number == errno.EEXIST:
         return False
-    raise OutputUnwritable(
+    raise OutputUnfit(
         f"this file system can neither link nor rename without overwriting ({os.strerror(number)})",
         str(target.parent),
         "a bucket that is mounted as a folder cannot: write to s3:// or to a local disk",
     )
+
+
+def _fsync_names(*folders: Path) -> None:
+    """Flush the names in some folders: a part is no safer than the names of the folders above it."""
+    for folder in folders:
+        with contextlib.suppress(PermissionError):  # one that is not ours
+            _fsync(folder)
+
+
+def _drop(path: Path) -> None:
+    """Remove a file that came to nothing; on a disk that refuses that too, the next run does it."""
+    with contextlib.suppress(OSError):
+        path.unlink(missing_ok=True)
 
 
 def _fsync(path: Path) -> None:

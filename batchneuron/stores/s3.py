@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,7 +23,7 @@ import pyarrow as pa
 
 from batchneuron.errors import OutputConflict, OutputUnfit, OutputUnwritable
 from batchneuron.stores.footer import read_pairs
-from batchneuron.stores.s3_client import S3, read_status, split_uri
+from batchneuron.stores.s3_client import S3, read_date, read_status, split_uri
 from batchneuron.stores.s3_object import S3Object
 from batchneuron.stores.s3_probe import require_exclusive
 from batchneuron.stores.s3_requests import S3Requests
@@ -66,6 +67,10 @@ class S3Store:
     def location(self) -> str:
         """The URI, without a slash at its end."""
         return self.requests.location
+
+    def count_throttled(self) -> int:
+        """Answers until now that asked to slow down."""
+        return self.requests.throttled
 
     def verify(self, need_bytes: int) -> None:
         """Room on the local disk, and a race of eight writers that only one wins."""
@@ -190,8 +195,8 @@ class S3Store:
         entries: list[Entry] = []
         while True:
             page = self.requests.send(partial(_list_page, wanted))
-            found = page.get("Contents", [])
-            entries += [Entry(each["Key"].removeprefix(start), each["Size"]) for each in found]
+            found, now = page.get("Contents", []), read_date(page)
+            entries += [_describe(each, start, now) for each in found]
             if not page.get("NextContinuationToken"):
                 break
             wanted = {**wanted, "ContinuationToken": page["NextContinuationToken"]}
@@ -243,6 +248,11 @@ class S3Store:
 
     def _key(self, name: str) -> str:
         return f"{self.prefix}/{name}".removeprefix("/")
+
+
+def _describe(item: Mapping[str, Any], start: str, now: datetime | None) -> Entry:
+    age_s = (now - item["LastModified"]).total_seconds() if now is not None else 0.0
+    return Entry(item["Key"].removeprefix(start), item["Size"], max(0.0, age_s))
 
 
 def _get(place: Mapping[str, str], client: Any) -> tuple[bytes, str]:

@@ -34,8 +34,14 @@ _AGAIN_CODES = {
     *("ConditionalRequestConflict", "Throttling", "XAmzContentChecksumMismatch"),
     "XAmzContentSHA256Mismatch",
 }
+_THROTTLE_CODES = {"SlowDown", "Throttling", "ThrottlingException", "TooManyRequests", "RequestLimitExceeded"}
 _AGAIN_STATUSES = {307, 408, 409, 429, 500, 502, 503, 504}
 _ANSWER_STATUSES = {404, 412, 416}
+
+
+def is_throttled(status: int, code: str) -> bool:
+    """Whether an answer asks its caller to slow down."""
+    return status == 429 or code in _THROTTLE_CODES
 
 
 def read_code(error: Exception) -> str:

@@ -7,8 +7,9 @@ conditional write means "send it again" and is not among those that botocore rep
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
+from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 
 from batchneuron.errors import BackendError
@@ -72,6 +73,15 @@ def read_status(error: Exception) -> int:
     """The HTTP status of an S3 answer; 0 where there was no answer."""
     response = getattr(error, "response", None) or {}
     return int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+
+
+def read_date(answer: Mapping[str, Any]) -> datetime | None:
+    """When S3 gave an answer, by its own clock; None where it does not say."""
+    date = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
+    try:
+        return parsedate_to_datetime(date) if date else None
+    except ValueError:
+        return None
 
 
 def create_object(send: Callable[[], _T]) -> _T | None:

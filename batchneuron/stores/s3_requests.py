@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from batchneuron.errors import OutputForbidden, OutputUnfit, OutputUnwritable
-from batchneuron.stores.s3_answers import Meaning, read_code, read_meaning
+from batchneuron.stores.s3_answers import Meaning, is_throttled, read_code, read_meaning
 from batchneuron.stores.s3_client import open_client
 
 _ATTEMPTS = 3  # botocore's own, which are quick; patience is kept here
@@ -42,10 +42,22 @@ class S3Requests:
     patience: Patience = Patience()
     rest: Callable[[float], None] = time.sleep
     client: Any = field(init=False)
+    throttled: int = 0
+    """Answers that asked to slow down, those among them that botocore dealt with by itself."""
     _has_answered: bool = False
 
     def __post_init__(self) -> None:
+        self._open()
+
+    def _open(self) -> None:
         self.client = self.open_client()
+        self.client.meta.events.register("response-received.s3", self._count, unique_id=f"count-{id(self)}")
+
+    def _count(self, parsed_response: Any = None, **_: Any) -> None:
+        """What botocore calls with each answer; one that is no answer has no parsed response."""
+        told = parsed_response or {}
+        status = told.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        self.throttled += is_throttled(status, told.get("Error", {}).get("Code", ""))
 
     def send(self, call: Callable[[Any], _T], most_s: float = float("inf")) -> _T:
         """What the call returns, given a client; it is called again until S3 has answered.
@@ -79,7 +91,8 @@ class S3Requests:
                 if meaning is Meaning.CREDENTIALS:
                     if has_new_credentials:
                         raise self._explain_refusal(error) from error
-                    self.client, has_new_credentials = self.open_client(), True
+                    self._open()
+                    has_new_credentials = True
                     continue
                 self._wait(error, started, tries, most_s)
                 tries += 1

@@ -18,6 +18,8 @@ class Entry:
 
     name: str
     size_bytes: int
+    age_s: float = field(default=0.0, compare=False)
+    """Seconds since it was written, by the store's own clock, when it was listed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,9 @@ class Store(Protocol):
     @property
     def location(self) -> str:
         """Where it is, as a user writes it."""
+
+    def count_throttled(self) -> int:
+        """Answers until now that asked to slow down; 0 where nobody ever does."""
 
     def verify(self, need_bytes: int) -> None:
         """Find out, before anything is computed, whether a run can be written here.

@@ -5,14 +5,17 @@ from __future__ import annotations
 import base64
 import hashlib
 import itertools
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
+from unittest import mock
 
 from botocore.awsrequest import AWSResponse
 from botocore.exceptions import ConnectionClosedError, ReadTimeoutError
 from botocore.httpsession import URLLib3Session
+from moto.s3.responses import S3Response
 from moto.server import ThreadedMotoServer
 
 Fault = Callable[[Any], AWSResponse | None]
@@ -23,12 +26,32 @@ Fault = Callable[[Any], AWSResponse | None]
 def serve() -> Iterator[str]:
     """The address of an S3 on this machine."""
     server = ThreadedMotoServer(port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    try:
-        yield f"http://{host}:{port}"
-    finally:
-        server.stop()
+    with _be_atomic():
+        server.start()
+        host, port = server.get_host_and_port()
+        try:
+            yield f"http://{host}:{port}"
+        finally:
+            server.stop()
+
+
+@contextmanager
+def _be_atomic() -> Iterator[None]:
+    """moto looks for an object, writes it, and then its metadata; S3 does it all at once."""
+    lock = threading.Lock()
+
+    def take_turns(method: Callable[..., Any]) -> Callable[..., Any]:
+        def respond(*arguments: Any, **named: Any) -> Any:
+            with lock:
+                return method(*arguments, **named)
+
+        return respond
+
+    with ExitStack() as patches:
+        for name in ("put_object", "get_object", "head_object", "delete_object"):
+            turns = take_turns(getattr(S3Response, name))
+            patches.enter_context(mock.patch.object(S3Response, name, turns))
+        yield
 
 
 def use_endpoint(monkeypatch: Any, url: str) -> None:

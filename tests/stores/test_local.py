@@ -124,6 +124,7 @@ def test_a_name_that_is_taken_is_not_flushed_again(store, monkeypatch):
     assert flushed == [draft.path]
 
 
+@pytest.mark.case(11)
 @pytest.mark.parametrize("number", [errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK])
 def test_without_hard_links_a_rename_that_overwrites_nothing(store, monkeypatch, number):
     refuse_links(monkeypatch, number)
@@ -135,6 +136,7 @@ def test_without_hard_links_a_rename_that_overwrites_nothing(store, monkeypatch,
     assert names_in(store.root / TMP) == []
 
 
+@pytest.mark.case(11)
 def test_a_disk_that_can_do_neither_is_named(store, monkeypatch):
     refuse_links(monkeypatch, errno.EPERM)
 
@@ -151,6 +153,7 @@ def test_a_disk_that_can_do_neither_is_named(store, monkeypatch):
     assert store.read("data/part") is None
 
 
+@pytest.mark.case(8, 9)
 def test_a_full_disk_and_a_broken_one(store, monkeypatch):
     def fail_with(number):
         def fail(descriptor):
@@ -251,6 +254,7 @@ def test_a_missing_file_has_no_footer(store):
         store.read_footer("data/part")
 
 
+@pytest.mark.case(10)
 def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("x")
 
@@ -269,6 +273,7 @@ def test_locations(tmp_path, monkeypatch):
         open_store("gs://bucket/out")
 
 
+@pytest.mark.case(10)
 def test_a_place_that_cannot_be_written_is_told_before_anything_is_computed(tmp_path, monkeypatch):
     LocalStore(tmp_path / "new" / "out").verify(0)
     assert not (tmp_path / "new").exists()

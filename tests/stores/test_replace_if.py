@@ -69,6 +69,7 @@ def test_what_is_removed_is_gone_and_can_be_removed_again(store):
         assert store.read(NAME) is None
 
 
+@pytest.mark.case(13)
 def test_a_swap_whose_answer_was_lost_is_known_to_have_happened(faults, tmp_path):
     requests = S3Requests("s3://swap/run", faults.open_client, rest=lambda _: None)
     store = S3Store(requests, "swap", tmp_path.name, S3Scratch("s3://swap/run"))

@@ -23,6 +23,7 @@ def bucket(monkeypatch, tmp_path):
         yield boto3.resource("s3").create_bucket(Bucket="labels")
 
 
+@pytest.mark.case(28, 31)
 def test_the_life_of_a_folder_in_a_bucket(bucket, make_spec):
     run_job(make_spec(f"output.path={OUT}"))
     found = verify_folder(OUT)

@@ -1,5 +1,6 @@
 """Whole jobs from a bucket to a bucket: the rows of a local run, resumed, shared, refused, and read back."""
 
+import hashlib
 import io
 import json
 
@@ -21,11 +22,15 @@ from batchneuron.errors import (
     SourceChanged,
     SourceNotFound,
 )
-from batchneuron.report import iter_rejected, read_preview, read_speed, read_status
+from batchneuron.rebuild import rebuild_error
+from batchneuron.render import render_summary
+from batchneuron.report import iter_rejected, read_preview, read_speed
 from batchneuron.run import run_job
+from batchneuron.sources.location import verify_unchanged
+from batchneuron.sources.source import FileId
+from batchneuron.status import read_status
 from batchneuron.stores import s3, s3_requests, s3_scratch
 from batchneuron.stores.s3_client import open_client
-from batchneuron.supervise import rebuild_error
 from batchneuron.watch import Watch
 from batchneuron.worker import describe_failure
 from tests.stores import s3_faults
@@ -148,6 +153,7 @@ def test_a_part_nobody_reported_is_in_the_manifest_all_the_same(bucket, make_s3_
     assert manifest.get()["Body"].read() == content
 
 
+@pytest.mark.case(16)
 def test_a_part_that_somebody_else_wrote_first_is_adopted(bucket, make_s3_spec):
     """Two runners of one job: while this one computes, the other has done it all."""
     done = []
@@ -163,6 +169,7 @@ def test_a_part_that_somebody_else_wrote_first_is_adopted(bucket, make_s3_spec):
     assert read_parts(bucket)["_row"].to_pylist() == list(range(42))
 
 
+@pytest.mark.case(17)
 def test_a_foreign_object_at_a_parts_name_is_left_alone(bucket, make_s3_spec):
     run_job(make_s3_spec())
     keys = list_keys(bucket)
@@ -178,6 +185,7 @@ def test_a_foreign_object_at_a_parts_name_is_left_alone(bucket, make_s3_spec):
     assert bucket.Object(keys[1]).get()["Body"].read() == body.getvalue()
 
 
+@pytest.mark.case(26)
 def test_another_job_is_refused_and_told_what_differs(bucket, make_s3_spec):
     run_job(make_s3_spec())
 
@@ -185,6 +193,7 @@ def test_another_job_is_refused_and_told_what_differs(bucket, make_s3_spec):
         run_job(make_s3_spec("options.top_k=2"))
 
 
+@pytest.mark.case(32)
 def test_an_input_that_changed_is_no_mixture(bucket, make_s3_spec, rows_folder):
     with pytest.raises(run.Incomplete):
         run_job(make_s3_spec(), watch=stop_after(2))
@@ -198,6 +207,42 @@ def test_an_input_that_changed_is_no_mixture(bucket, make_s3_spec, rows_folder):
         run_job(make_s3_spec())
 
 
+@pytest.mark.case(32)
+def test_an_input_with_the_same_size_is_told_by_its_etag(bucket, make_s3_spec, rows_folder):
+    with pytest.raises(run.Incomplete):
+        run_job(make_s3_spec(), watch=stop_after(1))
+    name = sorted(rows_folder.iterdir())[0].name
+    found = bucket.Object(f"in/{name}")
+    content, before = found.get()["Body"].read(), found.e_tag.strip('"')
+    found.put(Body=content)
+    with pytest.raises(run.Incomplete):  # newer, and the same: it goes on
+        run_job(make_s3_spec(), watch=stop_after(1))
+    found.put(Body=b"\0" + content[1:])
+
+    now = hashlib.md5(b"\0" + content[1:]).hexdigest()
+    with pytest.raises(SourceChanged) as caught:
+        verify_unchanged(FileId(f"s3://labels/in/{name}", len(content), before))
+    assert f"(version {before})" in str(caught.value) and f"(version {now})" in str(caught.value)
+
+
+@pytest.mark.case(18)
+def test_answers_that_ask_to_slow_down_are_counted(bucket, make_s3_spec, monkeypatch):
+    client, faults = open_client(attempts=2), [s3_faults.answer(503, "SlowDown")] * 3
+    client.meta.events.register(
+        "before-send.s3.PutObject",
+        lambda request, **_: faults.pop()(request) if "/data/" in request.url and faults else None,
+    )
+    monkeypatch.setattr(s3_requests, "open_client", lambda _: client)
+
+    summary = run_job(make_s3_spec())
+
+    assert (summary.throttled, faults) == (3, [])
+    assert read_speed(OUT).throttled == 3
+    assert "slowed down by the store 3 times" in render_summary(summary)
+    assert "slowed down 3 times" in CliRunner().invoke(cli, ["report", OUT]).output
+
+
+@pytest.mark.case(23)
 def test_a_store_that_overwrites_is_refused_before_anything_is_compiled(bucket, make_s3_spec, monkeypatch):
     client = open_client()
     client.meta.events.register("before-send.s3.PutObject", lambda request, **_: ignore_condition(request))
@@ -208,6 +253,7 @@ def test_a_store_that_overwrites_is_refused_before_anything_is_compiled(bucket, 
         run_job(make_s3_spec())
 
 
+@pytest.mark.case(21)
 def test_a_part_that_was_refused_is_published_by_the_next_run(bucket, make_s3_spec, monkeypatch, tmp_path):
     put = s3.S3Store._put_new
 
@@ -229,6 +275,7 @@ def test_a_part_that_was_refused_is_published_by_the_next_run(bucket, make_s3_sp
     assert not [path for path in tmp_path.glob("batchneuron-*/**/*") if path.is_file()]
 
 
+@pytest.mark.case(21)
 def test_a_worker_that_is_refused_ends_the_command_with_77():
     refusal = OutputForbidden("S3 refuses these credentials", OUT, "set AWS_PROFILE")
 
@@ -239,6 +286,7 @@ def test_a_worker_that_is_refused_ends_the_command_with_77():
     assert "set AWS_PROFILE" in str(error)
 
 
+@pytest.mark.case(22)
 def test_a_bucket_that_is_not_there(bucket, make_s3_spec):
     with pytest.raises(OutputUnfit, match="no such bucket"):
         run_job(make_s3_spec("output.path=s3://nowhere/run"))

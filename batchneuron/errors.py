@@ -5,6 +5,8 @@
     ├── DataError               the input is not what the spec says              exit 65
     │   ├── SourceNotFound      no such file, folder, glob or dataset
     │   ├── SourceUnreadable    a file is torn, truncated or of another format
+    │   ├── SourceForbidden     no credentials for the input, or refused ones    exit 77
+    │   ├── SourceUnavailable   where the input lies, nothing answers            exit 75
     │   ├── SourceChanged       a file differs from the one that was planned
     │   ├── ColumnMissing       a named column is not there, or of a wrong type
     │   └── TooManyRejected     the error budget is spent
@@ -22,6 +24,7 @@
     │   └── ProgramError        the program gave tensors of a wrong shape        exit 70
     ├── WorkerFailed            what a worker reported, or how it died           exit 75
     │   ├── DeviceFault         a call failed; a fresh worker may do it
+    │   ├── DiskFailed          an I/O error of the disk that is written to      exit 78
     │   └── CoreLost            the core is broken: use another
     ├── Incomplete              some shards are missing: run it again            exit 75
     └── Interrupted             Ctrl-C or SIGTERM, drained                       exit 130
@@ -100,6 +103,22 @@ class SourceNotFound(DataError):
 
 class SourceUnreadable(DataError):
     """A file is torn, truncated, or not of the format it was taken for."""
+
+    rows: int | None = None
+    """Rows that were told apart before the damage, where whoever raises it has counted them."""
+
+
+class SourceForbidden(DataError):
+    """The store refuses the input to these credentials, or there are none."""
+
+    exit_code = 77
+
+
+class SourceUnavailable(DataError):
+    """Where the input lies, nothing answers just now; nothing is known against the file."""
+
+    exit_code = 75
+    retryable = True
 
 
 class SourceChanged(DataError):
@@ -187,6 +206,12 @@ class WorkerFailed(BatchNeuronError):
 
 class DeviceFault(WorkerFailed):
     """The device failed or timed out in one call; a fresh worker on the same core may succeed."""
+
+
+class DiskFailed(WorkerFailed):
+    """An I/O error while writing: the file is lost, and is written again; a disk that goes on so is broken."""
+
+    exit_code = 78
 
 
 class CoreLost(WorkerFailed):

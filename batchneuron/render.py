@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 
 import pyarrow as pa
 
 from batchneuron.agreement import Parity
+from batchneuron.input_notes import tell_skipped
 from batchneuron.preview import Preview
-from batchneuron.report import Agreement, Speed, Status
+from batchneuron.report import Agreement, Speed
 from batchneuron.run import Summary
+from batchneuron.status import Status
 
 _CELL = 48
 
@@ -34,6 +37,7 @@ def render_plan(preview: Preview) -> str:
         ("to compile", count(preview.to_compile, "artifact")),
         ("agreement", render_parity(preview.parity)),
         *([("renamed", renamed)] if renamed else []),
+        *(("warning", note) for note in preview.notes),
         ("output", preview.output),
     ]
     return "\n".join(f"{name:<11} {value}" for name, value in lines)
@@ -68,28 +72,42 @@ def render_summary(summary: Summary) -> str:
         f"{rows:,} rows in {summary.elapsed_s:.1f} s ({rows / summary.elapsed_s:,.0f} rows/s), "
         f"{summary.rejected:,} rejected, {truncated:,} truncated, padding {padding:.1%}\n"
         f"{met if summary.done_twice else ''}"
+        f"{_render_throttled(summary.throttled)}"
+        f"{_render_restarts(summary)}"
+        f"{_render_warnings(summary)}"
         f"{summary.output}/data"
     )
 
 
+def _render_throttled(answers: int) -> str:
+    return f"slowed down by the store {answers:,} times: each request was sent again\n" if answers else ""
+
+
+def _render_restarts(summary: Summary) -> str:
+    if not summary.restarts:
+        return ""
+    died = f"{count(summary.restarts, 'worker')} died and {_was(summary.restarts)} replaced"
+    rows = ", ".join(str(found.row) for found in summary.isolated[:5])
+    more = ", …" if len(summary.isolated) > 5 else ""
+    found = f"; {count(len(summary.isolated), 'row')} killed them and {_was(len(summary.isolated))} rejected"
+    return f"{died}{f'{found}: {rows}{more}' if summary.isolated else ''}\n"
+
+
+def _render_warnings(summary: Summary) -> str:
+    uniform = [part.shard for part in summary.done_now if part.is_uniform]
+    lines = [*tell_skipped(summary.skipped), *([tell_uniform(uniform)] if uniform else [])]
+    return "".join(f"warning: {line}\n" for line in lines)
+
+
+def tell_uniform(shards: Sequence[int]) -> str:
+    """That a device, or a program, seems to be stuck."""
+    named = ", ".join(map(str, shards[:5])) + (", …" if len(shards) > 5 else "")
+    which = f"in shard {named}" if len(shards) == 1 else f"in {len(shards):,} shards ({named})"
+    return f"all predictions {which} are the same, of inputs that differ: look at them before you use them"
+
+
 def _was(number: int) -> str:
     return "was" if number == 1 else "were"
-
-
-def render_status(status: Status) -> str:
-    """How far a run has come."""
-    state = "finished" if status.is_finished else "not finished"
-    lines = [
-        f"{status.output}: {state}",
-        f"shards   {status.shards_done:,} of {status.shards:,}",
-        f"rows     {status.rows_done:,} of {status.rows:,}",
-        f"rejected {status.rejected:,}",
-    ]
-    if status.strays:
-        named = ", ".join(status.strays[:3])
-        lines.append(f"strays   {len(status.strays)} files in data/ are not of this run: {named}")
-        lines.append(f"         `batchneuron gc {status.output}` removes those of other runs")
-    return "\n".join(lines)
 
 
 def render_parity(parity: Parity | None) -> str:
@@ -122,6 +140,7 @@ def render_report(status: Status, speed: Speed | None, preview: pa.Table, agreem
         "",
     ]
     parts.append(f"rows      {status.rows_done:,} of {status.rows:,}, {status.rejected:,} rejected")
+    parts += [f"skipped   {line}" for line in tell_skipped(status.skipped)]
     parts.append(f"parity    {render_parity(status.parity)}")
     if agreement is not None and agreement.rows:
         share, majority = agreement.equal / agreement.rows, agreement.majority_rows / agreement.rows
@@ -132,6 +151,11 @@ def render_report(status: Status, speed: Speed | None, preview: pa.Table, agreem
     if speed is not None:
         parts.append(f"speed     {speed.rows_per_s:,.0f} rows/s, start of the workers included")
         parts.append(f"stages    {_render_stages(speed)}")
+        if speed.throttled:
+            parts.append(f"store     slowed down {speed.throttled:,} times")
+        if speed.restarts:
+            rows = count(speed.isolated, "row")
+            parts.append(f"restarts  {count(speed.restarts, 'worker')} died at work; {rows} killed them")
         parts.append(f"padding   {speed.padding_share:.1%} of all slots; {speed.truncated:,} rows truncated")
     return "\n".join(parts)
 

@@ -10,7 +10,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from batchneuron.agreement import Parity
 from batchneuron.columns import ERROR, ROW, TRUNCATED
 from batchneuron.errors import ColumnMissing, DataError
 from batchneuron.events import PartDone, StageSeconds
@@ -20,22 +19,6 @@ from batchneuron.run_record import RunRecord
 from batchneuron.stores import open_store
 
 _BATCH_ROWS = 4096
-
-
-@dataclass(frozen=True, slots=True)
-class Status:
-    """How far a run has come."""
-
-    output: str
-    shards: int
-    shards_done: int
-    rows: int
-    rows_done: int
-    rejected: int
-    is_finished: bool
-    strays: tuple[str, ...]
-    parity: Parity | None
-    """How the programs agree with the reference; None: the run was opened by an older version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +34,12 @@ class Speed:
     """Rows of the parts that the seconds are of."""
     seconds: StageSeconds
     """Of all workers; the stages overlap."""
+    throttled: int = 0
+    """Answers of the store that asked to slow down."""
+    restarts: int = 0
+    """Workers that died in the middle of their work."""
+    isolated: int = 0
+    """Rows that were found to kill them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,37 +64,13 @@ class Rejected:
     part: str
 
 
-def read_status(path: str) -> Status:
-    """How far the run in this folder has come.
-
-    Raises:
-        DataError: there is no run in it.
-    """
-    folder, record = open_folder(path)
-    plan = folder.read_plan(record)
-    committed = folder.list_committed(record)
-    manifest = folder.read_manifest(record)
-    rejected = manifest.rejected if manifest else sum(part.rejected for part in _reported(folder, record))
-    return Status(
-        output=folder.store.location,
-        shards=len(plan.shards),
-        shards_done=len(committed),
-        rows=plan.rows,
-        rows_done=sum(shard.rows for shard in plan.shards if shard.index in committed),
-        rejected=rejected,
-        is_finished=manifest is not None,
-        strays=folder.list_strays(record),
-        parity=record.parity,
-    )
-
-
 def read_speed(path: str) -> Speed | None:
     """What the run cost, None while no part is committed."""
     folder, record = open_folder(path)
     runners = [progress for progress in folder.read_progress(record) if progress.parts]
     if not runners:
         return None
-    parts = _reported(folder, record)
+    parts = list_reported(folder, record)
     slots, tokens = sum(part.slots for part in parts), sum(part.tokens for part in parts)
     largest = max(runners, key=lambda progress: sum(part.rows for part in progress.parts))
     return Speed(
@@ -114,6 +79,9 @@ def read_speed(path: str) -> Speed | None:
         truncated=sum(part.truncated for part in parts),
         rows=sum(part.rows for part in parts),
         seconds=sum((part.seconds for part in parts), StageSeconds()),
+        throttled=sum(part.throttled for part in parts),
+        restarts=sum(progress.restarts for progress in runners),
+        isolated=sum(progress.isolated for progress in runners),
     )
 
 
@@ -198,7 +166,7 @@ def _iter_batches(path: str, columns: list[str] | None, rows: int) -> Iterator[t
                 yield name, batch
 
 
-def _reported(folder: RunFolder, record: RunRecord) -> list[PartDone]:
+def list_reported(folder: RunFolder, record: RunRecord) -> tuple[PartDone, ...]:
     """Each part that a runner has reported as its own, once."""
     told = {
         part.shard: part
@@ -206,7 +174,7 @@ def _reported(folder: RunFolder, record: RunRecord) -> list[PartDone]:
         for part in progress.parts
         if part.created
     }
-    return list(told.values())
+    return tuple(told.values())
 
 
 def _is_wide(kind: pa.DataType) -> bool:

@@ -3,6 +3,7 @@
     OUT/data/part-00042_of_00128-<run8>.parquet    a part: if it exists, it is committed
     OUT/.batchneuron/run.json                      what this folder is for; created once
     OUT/.batchneuron/plan-<sha16>.json.zst         the plan, by its content
+    OUT/.batchneuron/spec-<sha16>.json             what `submit` gave its runners, by its content
     OUT/.batchneuron/progress/<run8>-<slot>.json   what a runner has done so far; advisory
     OUT/.batchneuron/leases/<run8>-<slot>.json     what a runner has in hand; advisory
     OUT/.batchneuron/tmp/                          files being written
@@ -30,6 +31,7 @@ LEASES = f"{LEDGER}/leases"
 TMP = f"{LEDGER}/tmp"
 _PART = re.compile(r"part-(\d+)_of_(\d+)-[0-9a-f]{8}\.parquet")
 _PLAN = re.compile(r"plan-[0-9a-f]{16}\.json\.zst")
+_SPEC = re.compile(r"spec-[0-9a-f]{16}\.json")
 _TOLD = re.compile(r"[0-9a-f]{8}-[0-9a-f]{12}\.json")
 
 
@@ -50,6 +52,16 @@ def find_shard(record: RunRecord, name: str) -> int | None:
 def plan_name(text: bytes) -> str:
     """The file of a plan, below `.batchneuron/`."""
     return f"plan-{hashlib.sha256(text).hexdigest()[:16]}.json.zst"
+
+
+def spec_name(text: bytes) -> str:
+    """The file of a frozen spec, below `.batchneuron/`."""
+    return f"spec-{hashlib.sha256(text).hexdigest()[:16]}.json"
+
+
+def is_spec(name: str) -> bool:
+    """Whether a file below `.batchneuron/` is a frozen spec."""
+    return _SPEC.fullmatch(name) is not None
 
 
 def told_name(folder: str, record: RunRecord, slot: str) -> str:

@@ -11,6 +11,7 @@ from pydantic import JsonValue
 from batchneuron.agreement import Parity
 from batchneuron.events import PartDone
 from batchneuron.fingerprint import PROTOCOL
+from batchneuron.sources.source import SkippedFile
 
 Kind = Literal["part", "plan", "progress", "lease", "scratch"]
 
@@ -40,6 +41,10 @@ class Progress:
     slot: str
     elapsed_s: float
     parts: tuple[PartDone, ...]
+    restarts: int = 0
+    """Workers that died in the middle of their work."""
+    isolated: int = 0
+    """Rows that were found to kill workers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +57,8 @@ class Lease:
     shards: tuple[int, ...]
     host: str
     pid: int
+    name: str = ""
+    """What its scheduler calls it: `3/8, attempt 2`; empty: nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,3 +93,5 @@ class Manifest:
     parts: tuple[ManifestPart, ...]
     parity: Parity | None = None
     generation: int = 1
+    skipped: tuple[SkippedFile, ...] = ()
+    """Damaged input files that the run did without."""

@@ -2,11 +2,12 @@
 
 import pytest
 
-from batchneuron.events import PartDone, StageSeconds
+from batchneuron.events import PartDone, RowIsolated, StageSeconds
 from batchneuron.render import render_summary
 from batchneuron.run import Summary
 
 
+@pytest.mark.case(25)
 @pytest.mark.parametrize(
     ("twice", "said"), [(0, ""), (1, "1 shard was done twice"), (2, "2 shards were done twice")]
 )
@@ -19,3 +20,12 @@ def test_work_that_was_done_twice_is_told(twice, said):
 
     assert len(lines) == 2 + bool(twice)
     assert lines[1].startswith(said) and lines[-1] == "out/data"
+
+
+def test_workers_that_died_are_counted_and_the_rows_named_that_killed_them():
+    parts = (PartDone(0, 5, 1, 0, 9, 10, 1, "", True, StageSeconds()),)
+    found = tuple(RowIsolated(0, row, "worker_crash", "it died") for row in (3, 300))
+
+    lines = render_summary(Summary("out", 5, 2, 1, parts, 2.0, restarts=7, isolated=found)).splitlines()
+
+    assert lines[1] == "7 workers died and were replaced; 2 rows killed them and were rejected: 3, 300"

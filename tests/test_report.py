@@ -16,11 +16,11 @@ from batchneuron.report import (
     open_folder,
     read_preview,
     read_speed,
-    read_status,
 )
 from batchneuron.run import run_job
 from batchneuron.run_record import Progress
 from batchneuron.spec.parse import parse_spec
+from batchneuron.status import read_status
 from batchneuron.tasks import OPTIONS
 from tests.tiny import make_texts
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+import re
 from typing import Any
 
 import click
 
-spec_file = click.argument("job", type=click.Path(path_type=Path), metavar="JOB.yaml")
+spec_file = click.argument("job", metavar="JOB.yaml")  # or s3://…, so it is no path
 set_keys = click.option(
     "--set",
     "overrides",
@@ -21,6 +21,17 @@ remote_code = click.option(
 )
 as_json_flag = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 output_folder = click.argument("output", metavar="OUT")
+
+
+UNIT_S = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+
+
+def read_span(_context: click.Context, _option: click.Parameter, given: str | None) -> float | None:
+    """Seconds of `30d`."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([mhdw])", given or "")
+    if given is not None and not found:
+        raise click.BadParameter(f"'{given}' is no span of time: write 30d, 12h, 2w or 90m")
+    return float(found[1]) * UNIT_S[found[2]] if found else None
 
 
 def say(text: str) -> None:

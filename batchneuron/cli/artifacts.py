@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from batchneuron.cli.arguments import as_json_flag, print_record, remote_code, say, set_keys, spec_file
+from batchneuron.cli.arguments import (
+    UNIT_S,
+    as_json_flag,
+    print_record,
+    read_span,
+    remote_code,
+    say,
+    set_keys,
+    spec_file,
+)
 from batchneuron.errors import BackendError, Interrupted
 
 if TYPE_CHECKING:
@@ -19,16 +28,7 @@ if TYPE_CHECKING:
     from batchneuron.spec.sections import JobSpec
 
 _TARGETS = ("inf2", "trn1", "trn1n", "trn2", "trn3")
-_UNIT_S = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _UNIT_BYTES = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
-
-
-def _read_span(_context: click.Context, _option: click.Parameter, given: str | None) -> float | None:
-    """Seconds of `30d`."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([mhdw])", given or "")
-    if given is not None and not found:
-        raise click.BadParameter(f"'{given}' is no span of time: write 30d, 12h, 2w or 90m")
-    return float(found[1]) * _UNIT_S[found[2]] if found else None
 
 
 def _read_size(_context: click.Context, _option: click.Parameter, given: str | None) -> int | None:
@@ -51,7 +51,7 @@ def _read_size(_context: click.Context, _option: click.Parameter, given: str | N
     help="Write the hashes of the artifacts to this file, for backend.artifacts_lock.",
 )
 @as_json_flag
-def compile(job: Path, overrides: tuple[str, ...], **flags: Any) -> None:
+def compile(job: str, overrides: tuple[str, ...], **flags: Any) -> None:
     """Compile all programs of a job ahead of its run, on any host; share them if the spec says where."""
     from batchneuron.artifacts.share import write_pins
     from batchneuron.run import load_job
@@ -177,7 +177,7 @@ def verify_cache(delete: bool, as_json: bool) -> None:
 
 @cache.command("gc")
 @click.option(
-    "--older-than", callback=_read_span, metavar="SPAN", help="Delete what no run used for so long: 30d."
+    "--older-than", callback=read_span, metavar="SPAN", help="Delete what no run used for so long: 30d."
 )
 @click.option(
     "--keep-bytes", callback=_read_size, metavar="SIZE", help="Delete the least recently used beyond: 20G."
@@ -234,5 +234,5 @@ def _show_bytes(size: int) -> str:
 def _show_span(seconds: float) -> str:
     for unit, limit in (("min", 3600), ("h", 86400)):
         if seconds < limit:
-            return f"{seconds / _UNIT_S[unit[0]]:.0f} {unit}"
+            return f"{seconds / UNIT_S[unit[0]]:.0f} {unit}"
     return f"{seconds / 86400:.0f} d"

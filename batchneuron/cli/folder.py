@@ -17,14 +17,25 @@ if TYPE_CHECKING:
 
 @click.command()
 @output_folder
+@click.option("--watch", is_flag=True, help="Look again every so often, until the run is finished.")
+@click.option(
+    "--every", type=click.FloatRange(min=0.1), default=10.0, show_default=True, help="Seconds between looks."
+)
 @as_json_flag
-def status(output: str, as_json: bool) -> None:
-    """How far a run has come: shards, rows, rejected rows."""
-    from batchneuron.render import render_status
-    from batchneuron.report import read_status
+def status(output: str, watch: bool, every: float, as_json: bool) -> None:
+    """How far a run has come, wherever it runs: shards, rows, pace, who works, who fell silent."""
+    from batchneuron.render_status import render_line, render_status
+    from batchneuron.status import follow_run, read_status
 
-    found = read_status(output)
-    print_record(asdict(found), render_status(found), as_json)
+    if watch:
+        for found in follow_run(output, every):
+            if as_json:
+                click.echo(json.dumps(asdict(found) if found else None))
+            else:
+                say(render_line(found))
+    if not (watch and as_json):
+        found = read_status(output)
+        print_record(asdict(found), render_status(found), as_json)
 
 
 def _read_wish(_context: click.Context, _parameter: click.Parameter, text: str | None) -> Wish | None:
@@ -144,7 +155,8 @@ def _write_retry(output: str, spec: Path, rows: Path | None, as_json: bool) -> N
 def report(output: str, against: str | None, rows: int) -> None:
     """Show what a run made: where it is, some rows, speed, padding, accuracy."""
     from batchneuron.render import render_report
-    from batchneuron.report import compare_labels, read_preview, read_speed, read_status
+    from batchneuron.report import compare_labels, read_preview, read_speed
+    from batchneuron.status import read_status
 
     agreement = compare_labels(output, against) if against else None
     click.echo(render_report(read_status(output), read_speed(output), read_preview(output, rows), agreement))

@@ -7,22 +7,24 @@ import shlex
 import signal
 import sys
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from batchneuron.cli.arguments import as_json_flag, print_record, remote_code, say, set_keys, spec_file
 from batchneuron.errors import Incomplete, Interrupted
+from batchneuron.stop import GRACE_S
 
 if TYPE_CHECKING:
+    from batchneuron.engines import Cluster
     from batchneuron.spec.sections import JobSpec
+    from batchneuron.ticket import Portion, Ticket
 
 
 @click.command()
 @spec_file
 @set_keys
-def validate(job: Path, overrides: tuple[str, ...]) -> None:
+def validate(job: str, overrides: tuple[str, ...]) -> None:
     """Check a spec, and report every problem at once. Reads no data."""
     from batchneuron.run import load_job
 
@@ -35,7 +37,7 @@ def validate(job: Path, overrides: tuple[str, ...]) -> None:
 @set_keys
 @remote_code
 @as_json_flag
-def plan(job: Path, overrides: tuple[str, ...], trust_remote_code: bool, as_json: bool) -> None:
+def plan(job: str, overrides: tuple[str, ...], trust_remote_code: bool, as_json: bool) -> None:
     """Show rows, shards, shapes, padding, and what has to be compiled. Writes nothing."""
     from batchneuron.preview import preview_run
     from batchneuron.render import render_plan
@@ -47,6 +49,18 @@ def plan(job: Path, overrides: tuple[str, ...], trust_remote_code: bool, as_json
     print_record(asdict(preview), render_plan(preview), as_json)
 
 
+def _read_slice(_context: click.Context, _parameter: click.Parameter, text: str | None) -> Portion | None:
+    """`3/8`."""
+    from batchneuron.ticket import parse_portion
+
+    if text is None:
+        return None
+    try:
+        return parse_portion(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+
 @click.command()
 @spec_file
 @set_keys
@@ -56,9 +70,38 @@ def plan(job: Path, overrides: tuple[str, ...], trust_remote_code: bool, as_json
 @click.option(
     "--overwrite", is_flag=True, help="Begin anew where OUT holds another run, or this one finished."
 )
+@click.option(
+    "--slice",
+    "portion",
+    metavar="I/N",
+    callback=_read_slice,
+    help="Of N runners this is number I, from 0: do that slice first, then help. AWS Batch tells it itself.",
+)
+@click.option(
+    "--grace",
+    "grace_s",
+    metavar="SECONDS",
+    type=click.FloatRange(min=0),
+    default=GRACE_S,
+    show_default=True,
+    help="After SIGTERM, how long shards in hand may take; the rest is left for the next run.",
+)
+@click.option("--plan", "plan_file", metavar="FILE", help="The plan that `submit` put into OUT.")
+@click.option(
+    "--engine",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    show_default=True,
+    help="Where the shards are done: by processes of this machine, or by actors of a Ray cluster.",
+)
+@click.option(
+    "--address",
+    metavar="ADDRESS",
+    help="With --engine ray: auto, HOST:PORT, ray://HOST:PORT; default: one that runs here, or a new one.",
+)
 @as_json_flag
 @click.pass_context
-def run(context: click.Context, /, job: Path, overrides: tuple[str, ...], **flags: Any) -> None:
+def run(context: click.Context, /, job: str, overrides: tuple[str, ...], **flags: Any) -> None:
     """Do a job, or what is missing of it. Run it again after any interruption."""
     if flags["limit"] is not None:
         overrides = (*overrides, f"input.limit={flags['limit']}")
@@ -76,8 +119,40 @@ def run(context: click.Context, /, job: Path, overrides: tuple[str, ...], **flag
 
     spec = load_job(job, overrides)
     _say_substitute(spec)
-    summary = _run(spec, allow_remote_code=flags["trust_remote_code"], overwrite=flags["overwrite"])
-    print_record(asdict(summary), render_summary(summary), flags["as_json"])
+    cluster = _choose_cluster(flags["engine"], flags["address"])
+    ticket = _make_ticket(flags["portion"], flags["plan_file"])
+    summary = _run(
+        spec,
+        ticket,
+        flags["grace_s"],
+        cluster,
+        allow_remote_code=flags["trust_remote_code"],
+        overwrite=flags["overwrite"],
+    )
+    try:
+        print_record(asdict(summary), render_summary(summary), flags["as_json"])
+    except OSError as error:  # the job is done all the same
+        say(f"done, but stdout takes no summary: {error.strerror}")
+
+
+def _choose_cluster(engine: str, address: str | None) -> Cluster | None:
+    from batchneuron.engines import Cluster
+
+    if engine == "ray":
+        return Cluster(address)
+    if address is not None:
+        raise click.UsageError("--address is the address of a Ray cluster: add --engine ray")
+    return None
+
+
+def _make_ticket(portion: Portion | None, plan_file: str | None) -> Ticket:
+    """What the flags say, or else AWS Batch."""
+    from batchneuron.ticket import Ticket, find_attempt, find_portion
+
+    ticket = Ticket(portion or find_portion(), plan_file, find_attempt())
+    if ticket.name:
+        say(f"slice {ticket.name}")
+    return ticket
 
 
 def _say_substitute(spec: JobSpec) -> None:
@@ -89,7 +164,15 @@ def _say_substitute(spec: JobSpec) -> None:
         say(line)
 
 
-def _run(spec: JobSpec, *, allow_remote_code: bool, overwrite: bool) -> Any:
+def _run(
+    spec: JobSpec,
+    ticket: Ticket,
+    grace_s: float,
+    cluster: Cluster | None,
+    *,
+    allow_remote_code: bool,
+    overwrite: bool,
+) -> Any:
     """The summary of a run that shows its progress and can be stopped.
 
     Raises:
@@ -103,7 +186,7 @@ def _run(spec: JobSpec, *, allow_remote_code: bool, overwrite: bool) -> Any:
     from batchneuron.watch import Watch
 
     reporter = Reporter(Console(stderr=True))
-    with StopSignals(say) as signals:
+    with StopSignals(say, grace_s) as signals:
         watch = Watch(
             on_compile=reporter.on_compile,
             on_check=reporter.on_check,
@@ -113,7 +196,14 @@ def _run(spec: JobSpec, *, allow_remote_code: bool, overwrite: bool) -> Any:
             is_stopped=signals.is_stopped,
         )
         try:
-            return run_job(spec, allow_remote_code=allow_remote_code, overwrite=overwrite, watch=watch)
+            return run_job(
+                spec,
+                allow_remote_code=allow_remote_code,
+                overwrite=overwrite,
+                watch=watch,
+                ticket=ticket,
+                cluster=cluster,
+            )
         except (Incomplete, KeyboardInterrupt) as error:
             reporter.close()
             say(f"stopped; what is written stays. Take it up again with:\n  {_command_line()}")

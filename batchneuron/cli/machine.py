@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import click
@@ -25,14 +24,14 @@ def devices(as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("job", required=False, type=click.Path(path_type=Path), metavar="[JOB.yaml]")
+@click.argument("job", required=False, metavar="[JOB.yaml]")
 @set_keys
 @remote_code
 @as_json_flag
 @click.pass_context
 def doctor(
     context: click.Context,
-    job: Path | None,
+    job: str | None,
     overrides: tuple[str, ...],
     trust_remote_code: bool,
     as_json: bool,

@@ -9,37 +9,42 @@ from collections.abc import Sequence
 import click
 
 from batchneuron import __version__
-from batchneuron.cli import artifacts, folder, init, job, machine
+from batchneuron.cli import artifacts, folder, init, job, machine, submit
 from batchneuron.cli.arguments import say
+from batchneuron.cli.streams import open_streams
 from batchneuron.errors import BatchNeuronError, Interrupted
 
 _COMMANDS = (
     *(job.validate, job.plan, artifacts.compile, job.run, folder.status, folder.verify, folder.gc),
-    *(folder.errors, folder.report),
+    *(folder.errors, folder.report, submit.submit),
     *(job.schema, artifacts.cache, init.init, machine.devices, machine.doctor),
 )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point: run a command and end with its exit code."""
+    with open_streams():
+        code = _run(arguments)
+    sys.exit(code)
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     try:
-        code = cli.main(args=arguments, standalone_mode=False, prog_name="batchneuron")
+        return cli.main(args=arguments, standalone_mode=False, prog_name="batchneuron") or 0
     except click.ClickException as error:
         error.show()
-        code = error.exit_code
+        return error.exit_code
     except BatchNeuronError as error:
         say(str(error))
-        code = error.exit_code
+        return error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        code = Interrupted.exit_code
+        return Interrupted.exit_code
     except BrokenPipeError:
-        sys.stderr.close()
-        code = 0
+        return 0
     except Exception:  # noqa: BLE001  # the cli's main: what nobody foresaw is a bug, and says so
         say(traceback.format_exc())
         say("this is a bug of batchneuron: please report it with the lines above")
-        code = BatchNeuronError.exit_code
-    sys.exit(code or 0)
+        return BatchNeuronError.exit_code
 
 
 def _show_version(context: click.Context, _parameter: click.Parameter, wanted: bool) -> None:

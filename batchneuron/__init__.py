@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         NeuronSentenceTransformers,
     )
     from batchneuron.pipelines import pipeline
+    from batchneuron.predictor import Predictor
     from batchneuron.run import load_job, run_job
 
 __version__ = "0.1.0"
@@ -31,6 +32,7 @@ __all__ = [
     "NeuronModelForSequenceClassification",
     "NeuronModelForTokenClassification",
     "NeuronSentenceTransformers",
+    "Predictor",
     "__version__",
     "load_job",
     "pipeline",
@@ -42,7 +44,8 @@ def __getattr__(name: str) -> Any:
     """The API, imported on first use (PEP 562): workers import this package and need none of it."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from batchneuron import modeling, pipelines, run
+    from batchneuron import modeling, pipelines, predictor, run
 
-    module = pipelines if name == "pipeline" else modeling if name.startswith("Neuron") else run
+    named = {"pipeline": pipelines, "Predictor": predictor}
+    module = named.get(name, modeling if name.startswith("Neuron") else run)
     return getattr(module, name)

@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import cast
 
-from batchneuron.aside import call_aside
-from batchneuron.backends.backend import Core
+from batchneuron.aside import Aside
 from batchneuron.plan import Calibration, Shard, head_slices, sample_shards
 from batchneuron.runner import open_runner
 from batchneuron.tasks.task import CalibratedTask
@@ -22,19 +21,19 @@ _SAMPLED_SHARDS = 16
 _SAMPLED_ROWS_PER_SHARD = 128
 
 
-def calibrate(order: WorkOrder, shards: Sequence[Shard], cores: Sequence[Core]) -> Calibration:
+def calibrate(order: WorkOrder, shards: Sequence[Shard], aside: Aside) -> Calibration:
     """What the task measures on rows from all over the input.
 
     Args:
         order: the job; nothing of it is written.
         shards: all shards of the plan.
-        cores: where to run, in a process of its own; none: in this process.
+        aside: where to run.
 
     Raises:
         BatchNeuronError: whatever would stop the job itself.
     """
     sample = sample_shards(shards, _SAMPLED_SHARDS)
-    return call_aside(functools.partial(_measure, order, sample), cores, "calibration")
+    return aside(functools.partial(_measure, order, sample), "calibration")
 
 
 def _measure(order: WorkOrder, sample: Sequence[Shard]) -> Calibration:

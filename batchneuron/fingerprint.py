@@ -38,11 +38,13 @@ def digest_json(value: JsonValue) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def name_differences(ours: Mapping[str, JsonValue], theirs: Mapping[str, JsonValue]) -> list[str]:
+def name_differences(
+    ours: Mapping[str, JsonValue], theirs: Mapping[str, JsonValue], where: str = "in the run folder"
+) -> list[str]:
     """One line per field that differs, `options.top_k: 5 here, 1 in the run folder`."""
     mine, other = _flatten(dict(ours)), _flatten(dict(theirs))
     return [
-        f"{name}: {_show(mine.get(name))} here, {_show(other.get(name))} in the run folder"
+        f"{name}: {_show(mine.get(name))} here, {_show(other.get(name))} {where}"
         for name in sorted(mine.keys() | other.keys())
         if json.dumps(mine.get(name)) != json.dumps(other.get(name))  # to Python, True equals 1
     ]

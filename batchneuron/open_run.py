@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 from pydantic import JsonValue
 
 from batchneuron.agreement import Parity
-from batchneuron.backends.backend import Core
+from batchneuron.aside import Aside
 from batchneuron.calibrate import calibrate
 from batchneuron.compile import Compiled, CompileWatch, Sharing, compile_missing
-from batchneuron.engines import count_workers
+from batchneuron.engines import choose_aside, count_workers
 from batchneuron.errors import Incomplete, OutputConflict, ParityError, SourceChanged
 from batchneuron.fingerprint import name_differences
 from batchneuron.parity import check_parity, list_unchecked
@@ -62,7 +62,9 @@ class _Built:
     compiled: Compiled
 
 
-def open_run(prepared: Prepared, watch: Watch | None = None, *, overwrite: bool = False) -> Opened:
+def open_run(
+    prepared: Prepared, watch: Watch | None = None, *, overwrite: bool = False, frozen: str | None = None
+) -> Opened:
     """Claim the run folder, or find that this very job was begun there.
 
     Args:
@@ -70,6 +72,7 @@ def open_run(prepared: Prepared, watch: Watch | None = None, *, overwrite: bool 
         watch: is told what happens, and asked whether to go on.
         overwrite: begin anew where there is another run, or this one and finished; this one unfinished is
             taken up all the same, so that a command with `--overwrite` can be repeated after it was killed.
+        frozen: file of the plan that a new run takes, put into the folder before; None: it makes one.
 
     Raises:
         OutputConflict: it belongs to another run; the message names what differs.
@@ -83,8 +86,9 @@ def open_run(prepared: Prepared, watch: Watch | None = None, *, overwrite: bool 
     record, built = folder.read_run(), None
     begun = record if overwrite and record is not None and _is_over(prepared, folder, record) else None
     if record is None or begun is not None:
+        plan = None if frozen is None else _read_frozen(prepared, folder, frozen)
         _verify(prepared, folder)
-        built = _build_new(prepared, watch)
+        built = _build_new(prepared, plan, watch)
         record = _claim(built, redact_spec(prepared.spec), folder, begun)
     # Another runner may have claimed it meanwhile: what its record says is what counts.
     prepared = adopt_precision(prepared, record)
@@ -155,31 +159,55 @@ def _verify(prepared: Prepared, folder: RunFolder) -> None:
 
 
 def _count_workers(prepared: Prepared) -> int:
+    """On this machine."""
+    if prepared.cluster is not None:
+        return 1
     return count_workers(prepared.backend, prepared.request.model, prepared.spec.backend.workers)
 
 
-def _build_new(prepared: Prepared, watch: Watch) -> _Built:
+def _read_frozen(prepared: Prepared, folder: RunFolder, name: str) -> Plan:
+    """A plan that was made before, by another process.
+
+    Raises:
+        SourceChanged: the input is not what it was made for.
+    """
+    plan = folder.read_frozen(name)
+    planned, found = _list_planned(plan), _list_found(prepared)
+    if planned == found or (prepared.spec.input.limit is not None and planned <= found):
+        return plan
+    raise SourceChanged(_name_changes(planned, found), prepared.spec.input.path, "submit the job again")
+
+
+def _list_planned(plan: Plan) -> set[FileId]:
+    return {piece.file for shard in plan.shards for piece in shard.slices}
+
+
+def _list_found(prepared: Prepared) -> set[FileId]:
+    return {file.file for file in prepared.inventory.files if file.rows}
+
+
+def _build_new(prepared: Prepared, plan: Plan | None, watch: Watch) -> _Built:
     """A new run's plan and programs; under `auto` in float32 where the backend's own choice disagrees."""
     if prepared.spec.backend.precision != "auto":
-        return _build(prepared, watch)
+        return _build(prepared, plan, watch)
     chosen = prepared.backend.facts.precision
     try:
-        return _build(fix_precision(prepared, chosen), watch)
+        return _build(fix_precision(prepared, chosen), plan, watch)
     except ParityError as error:
         if chosen == _SAFE:
             raise
         watch.on_fallback(error)
-        return _build(fix_precision(prepared, _SAFE), watch)
+        return _build(fix_precision(prepared, _SAFE), plan, watch)
 
 
-def _build(prepared: Prepared, watch: Watch) -> _Built:
-    plan, spec = make_plan(prepared), redact_spec(prepared.spec)
+def _build(prepared: Prepared, plan: Plan | None, watch: Watch) -> _Built:
+    plan, spec = plan or make_plan(prepared), redact_spec(prepared.spec)
     order = make_order(prepared, plan, draft_run(prepared.fingerprint, plan, spec))
     compiled = _compile(prepared, order, watch)
     order = replace(order, artifacts=compiled.artifacts)
     kind = find_kind(prepared.spec.task)
     if kind.needs_calibration(kind.options.model_validate(dict(prepared.request.options))):
-        plan = replace(plan, calibration=calibrate(order, plan.shards, _choose_cores(prepared)))
+        plan = replace(plan, calibration=calibrate(order, plan.shards, _choose_aside(prepared)))
         record = draft_run(prepared.fingerprint, plan, spec)
         order = replace(order, calibration=plan.calibration, record=record)
     return _Built(prepared, order, plan, _check(prepared, order, plan, watch), compiled)
@@ -201,15 +229,14 @@ def _check(prepared: Prepared, order: WorkOrder, plan: Plan, watch: Watch) -> Pa
     unchecked = list_unchecked(order.artifacts, facts, prepared.spec.backend)
     if unchecked:
         watch.on_check(len(unchecked))
-    parity = check_parity(order, facts, plan.shards, _choose_cores(prepared))
+    parity = check_parity(order, facts, plan.shards, _choose_aside(prepared))
     if watch.is_stopped():
         raise Incomplete("stopped before the first shard", prepared.spec.output.path)
     return parity
 
 
-def _choose_cores(prepared: Prepared) -> tuple[Core, ...]:
-    """Where something is done before there are workers; none: in this process."""
-    return () if prepared.spec.backend.workers == 0 else prepared.backend.list_cores()
+def _choose_aside(prepared: Prepared) -> Aside:
+    return choose_aside(prepared.backend, prepared.spec.backend.workers, prepared.cluster)
 
 
 def redact_spec(spec: JobSpec) -> dict[str, JsonValue]:
@@ -225,9 +252,8 @@ def _require_same(prepared: Prepared, folder: RunFolder, record: RunRecord) -> N
         return
     where = folder.store.location
     if all(line.startswith("input.files:") for line in differences):
-        planned = {piece.file for shard in folder.read_plan(record).shards for piece in shard.slices}
         raise SourceChanged(
-            _name_changes(planned, {file.file for file in prepared.inventory.files if file.rows}),
+            _name_changes(_list_planned(folder.read_plan(record)), _list_found(prepared)),
             where,
             "choose another output.path for the new files, or begin anew with `run --overwrite`",
         )

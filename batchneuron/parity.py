@@ -17,8 +17,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from batchneuron.agreement import Parity, find_excesses, find_tolerance
 from batchneuron.artifacts import Artifact
-from batchneuron.aside import call_aside
-from batchneuron.backends.backend import BackendFacts, Core
+from batchneuron.aside import Aside
+from batchneuron.backends.backend import BackendFacts
 from batchneuron.errors import ParityError
 from batchneuron.measure import Verdict, measure
 from batchneuron.plan import Shard, sample_shards
@@ -26,18 +26,17 @@ from batchneuron.spec.sections import BackendSpec
 from batchneuron.work_order import WorkOrder
 
 _SAMPLED_SHARDS = 16
+_SHARED_PROBES = 4
 
 
-def check_parity(
-    order: WorkOrder, facts: BackendFacts, shards: Sequence[Shard], cores: Sequence[Core]
-) -> Parity:
+def check_parity(order: WorkOrder, facts: BackendFacts, shards: Sequence[Shard], aside: Aside) -> Parity:
     """How the programs of a job agree with the reference, measured where that is not known yet.
 
     Args:
         order: the job, its artifacts compiled.
         facts: the backend's.
         shards: all shards of the plan.
-        cores: where to run, in a process of its own; none: in this process.
+        aside: where to run.
 
     Raises:
         ParityError: one of them does not agree.
@@ -52,11 +51,12 @@ def check_parity(
     new = list_unchecked(order.artifacts, facts, spec)
     sample = sample_shards(shards, _SAMPLED_SHARDS)
     call = functools.partial(measure, replace(order, artifacts=new), sample, tolerance)
-    verdicts = dict(zip(new, call_aside(call, cores, "parity check"), strict=True))
+    verdicts = dict(zip(new, aside(call, "parity check"), strict=True))
     for artifact, verdict in verdicts.items():
         if verdict.found.agreement.rows and not find_excesses(verdict.found.agreement, tolerance):
             _keep_verdict(artifact, verdict)
-    known = [verdicts.get(one) or _read_verdict(one, spec.parity_rows) for one in order.artifacts]
+    probes = choose_probes(order.artifacts, facts)
+    known = [verdicts.get(one) or _read_verdict(one, spec.parity_rows) for one in probes]
     parity = Parity("measured", tolerance, tuple(verdict.found for verdict in known if verdict))
     require_parity(parity, facts)
     return parity
@@ -68,7 +68,16 @@ def list_unchecked(
     """Those that have to be held against the reference."""
     if facts.is_reference or not spec.parity_rows:
         return ()
-    return tuple(artifact for artifact in artifacts if _read_verdict(artifact, spec.parity_rows) is None)
+    probes = choose_probes(artifacts, facts)
+    return tuple(artifact for artifact in probes if _read_verdict(artifact, spec.parity_rows) is None)
+
+
+def choose_probes(artifacts: Sequence[Artifact], facts: BackendFacts) -> tuple[Artifact, ...]:
+    """Those whose agreement tells that of all: each one; of shapes that share a program, some of all lengths."""
+    if facts.compiles_per_shape or len(artifacts) <= _SHARED_PROBES:
+        return tuple(artifacts)
+    last = len(artifacts) - 1
+    return tuple(artifacts[last * step // (_SHARED_PROBES - 1)] for step in range(_SHARED_PROBES))
 
 
 def read_parity(artifacts: Sequence[Artifact], facts: BackendFacts, spec: BackendSpec) -> Parity | None:
@@ -77,10 +86,10 @@ def read_parity(artifacts: Sequence[Artifact], facts: BackendFacts, spec: Backen
         return Parity("reference")
     if not spec.parity_rows:
         return Parity("off")
-    known = [_read_verdict(artifact, spec.parity_rows) for artifact in artifacts]
+    known = [_read_verdict(artifact, spec.parity_rows) for artifact in choose_probes(artifacts, facts)]
     found = tuple(verdict.found for verdict in known if verdict is not None)
     tolerance = find_tolerance(facts.precision, spec.parity_tolerance)
-    return Parity("measured", tolerance, found) if len(found) == len(artifacts) else None
+    return Parity("measured", tolerance, found) if len(found) == len(known) else None
 
 
 def require_parity(parity: Parity, facts: BackendFacts) -> None:

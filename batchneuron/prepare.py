@@ -13,18 +13,28 @@ from importlib.metadata import version
 import numpy as np
 from pydantic import JsonValue
 
-from batchneuron.artifacts import default_cache, list_artifacts
+from batchneuron.artifacts import default_cache, find_ready_shapes, list_artifacts
 from batchneuron.backends import open_backend
 from batchneuron.backends.backend import Backend, CompileRequest
 from batchneuron.columns import Columns, bind_columns
 from batchneuron.cost import estimate_cost
 from batchneuron.encode import encode
+from batchneuron.engines import Cluster
 from batchneuron.errors import Problem, SpecError
 from batchneuron.fingerprint import PROTOCOL, Fingerprint, digest_json
-from batchneuron.forecast import forecast
-from batchneuron.ladder import MAX_SHAPES, LadderRequest, Sample, plan_ladder
+from batchneuron.forecast import expect_item_s, forecast
+from batchneuron.ladder import LadderRequest, Sample, plan_ladder
 from batchneuron.model import resolve_model
-from batchneuron.plan import MAX_SHARDS, Plan, Shard, cut_shards, head_slices, sample_shards, size_shards
+from batchneuron.plan import (
+    MAX_SHARDS,
+    Plan,
+    Shard,
+    cap_shard_rows,
+    cut_shards,
+    head_slices,
+    sample_shards,
+    size_shards,
+)
 from batchneuron.run_record import RunRecord
 from batchneuron.sources import open_source
 from batchneuron.sources.source import Inventory, Source
@@ -36,6 +46,7 @@ from batchneuron.work_order import WorkOrder
 
 _SAMPLED_SHARDS = 16
 _SAMPLED_ROWS_PER_SHARD = 256
+_SHORT_ROW_TOKENS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +61,17 @@ class Prepared:
     inventory: Inventory
     columns: Columns
     fingerprint: Fingerprint
+    cluster: Cluster | None = None
+    """Where the shards are done; None: on this machine."""
 
 
-def prepare(spec: JobSpec, *, allow_remote_code: bool = False) -> Prepared:
+def prepare(spec: JobSpec, *, allow_remote_code: bool = False, elsewhere: bool = False) -> Prepared:
     """Resolve what the spec names.
+
+    Args:
+        spec: the job.
+        allow_remote_code: let a model whose commit the spec pins run its own code.
+        elsewhere: it will run on another machine than this one, which needs no stack then.
 
     Raises:
         SpecError: options or columns that the task does not know.
@@ -63,7 +81,7 @@ def prepare(spec: JobSpec, *, allow_remote_code: bool = False) -> Prepared:
     """
     kind = find_kind(spec.task)
     options = kind.options.model_validate(spec.options).model_dump(mode="json")
-    backend = open_backend(spec)
+    backend = open_backend(spec, elsewhere=elsewhere)
     source = open_source(spec.input)
     inventory = source.inventory()
     model = resolve_model(spec.model, kind.default_model, allow_remote_code=allow_remote_code)
@@ -92,12 +110,23 @@ def make_plan(prepared: Prepared) -> Plan:
     spec, inventory = prepared.spec, prepared.inventory
     shards = cut_shards(inventory, choose_shard_rows(prepared), spec.input.limit)
     encoder = prepared.task.open_encoder()
-    request = _request_ladder(prepared, encoder.model_limit_tokens)
+    request = request_ladder(spec, prepared.backend, prepared.request, encoder.model_limit_tokens)
     limit = Limit(request.limit_tokens, spec.shapes.overflow)
     sample = _sample_items(prepared, shards, encoder, limit)
+    if spec.output.shard_rows == "auto" and shards[-1].row_hi:
+        items = sample.items_per_shard * sample.shards
+        row_s = expect_item_s(sample, request) * items / shards[-1].row_hi
+        shards = cut_shards(inventory, choose_shard_rows(prepared, row_s), spec.input.limit)
+        sample = replace(sample, items_per_shard=items / len(shards), shards=len(shards))
     ladder = plan_ladder(sample, request)
     tokens_per_row = float(sample.lengths.mean()) if sample.lengths.size else 0.0
-    return Plan(shards, ladder, tokens_per_row, forecast(ladder, sample, request))
+    return Plan(
+        shards,
+        ladder,
+        tokens_per_row,
+        forecast(ladder, sample, request),
+        skipped=inventory.skipped,
+    )
 
 
 def make_order(prepared: Prepared, plan: Plan, record: RunRecord) -> WorkOrder:
@@ -117,18 +146,44 @@ def make_order(prepared: Prepared, plan: Plan, record: RunRecord) -> WorkOrder:
     )
 
 
-def choose_shard_rows(prepared: Prepared) -> int:
-    """Rows per shard: what the spec says, or by the input and the task."""
+def choose_shard_rows(prepared: Prepared, row_s: float | None = None) -> int:
+    """Rows per shard: what the spec says, or by the input, the task, and the work that a row is.
+
+    Args:
+        prepared: the job.
+        row_s: seconds that a core takes for a row; None: rows are not sampled yet, and taken to be short,
+            so that there will be no more of them than this.
+    """
     wished = prepared.spec.output.shard_rows
     if wished != "auto":
         return size_shards(prepared.inventory, wished)
-    rows = size_shards(prepared.inventory, None)
+    if row_s is None:
+        cost = estimate_cost(prepared.backend.facts.cost, prepared.request.model.config)
+        row_s = _SHORT_ROW_TOKENS * cost.per_slot_s
+    rows = size_shards(prepared.inventory, None, row_s)
     most = find_kind(prepared.spec.task).max_shard_rows or rows
-    return min(rows, max(most, -(-prepared.inventory.rows // MAX_SHARDS)))
+    rows = min(rows, max(most, -(-prepared.inventory.rows // MAX_SHARDS)))
+    return min(rows, cap_shard_rows(prepared.inventory, prepared.task.schema, _find_most_tokens(prepared)))
 
 
-def _request_ladder(prepared: Prepared, model_limit: int) -> LadderRequest:
-    shapes, facts, model = prepared.spec.shapes, prepared.backend.facts, prepared.request.model
+def _find_most_tokens(prepared: Prepared) -> int:
+    """What a row that is not split can have: as the spec says, or else the model's configuration."""
+    shapes, wished = prepared.spec.shapes, prepared.spec.shapes.sequence_length
+    limits = [shapes.max_length, prepared.request.model.config.get("max_position_embeddings")]
+    if wished != "auto":
+        limits.append(wished if isinstance(wished, int) else max(wished))
+    return min((limit for limit in limits if isinstance(limit, int) and limit > 0), default=512)
+
+
+def request_ladder(
+    spec: JobSpec, backend: Backend, program: CompileRequest, model_limit: int
+) -> LadderRequest:
+    """What is known of the shapes before the data is looked at.
+
+    Raises:
+        SpecError: a shape is longer than the model allows.
+    """
+    shapes, facts, model = spec.shapes, backend.facts, program.model
     lengths: tuple[int, ...] | None = None
     if shapes.sequence_length != "auto":
         wished = shapes.sequence_length
@@ -151,8 +206,9 @@ def _request_ladder(prepared: Prepared, model_limit: int) -> LadderRequest:
         sequence_lengths=lengths,
         batch_size=None if shapes.batch_size == "auto" else shapes.batch_size,
         batch_slots=facts.batch_slots,
-        max_shapes=facts.cost.count_shapes(model.weights_bytes, MAX_SHAPES),
+        max_shapes=facts.cost.count_shapes(model.weights_bytes, facts.max_shapes),
         cost=estimate_cost(facts.cost, model.config),
+        ready=find_ready_shapes(backend, program, default_cache()),
     )
 
 

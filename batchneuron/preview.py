@@ -8,6 +8,7 @@ from batchneuron.agreement import Parity
 from batchneuron.artifacts import default_cache, list_artifacts, list_missing
 from batchneuron.engines import count_workers
 from batchneuron.forecast import Forecast
+from batchneuron.input_notes import list_notes
 from batchneuron.open_run import find_begun
 from batchneuron.parity import read_parity
 from batchneuron.prepare import make_plan, prepare
@@ -36,6 +37,8 @@ class Preview:
     parity: Parity | None
     """How the programs agree with the reference; None: they have not been held against it."""
     workers: int
+    notes: tuple[str, ...]
+    """What is not as it seems in the input: files left out, columns that differ from file to file."""
     renamed: dict[str, str]
     """Carried columns under another name than in the input: output name ← column."""
     output: str
@@ -65,6 +68,7 @@ def preview_run(spec: JobSpec, *, allow_remote_code: bool = False) -> Preview:
         to_compile=len(list_missing(artifacts)),
         parity=read_parity(artifacts, facts, spec.backend) if record is None else record.parity,
         workers=count_workers(prepared.backend, model) if wished == "auto" else wished,
+        notes=list_notes(prepared.inventory, prepared.columns.needed(prepared.inventory.schema)),
         renamed={name: column for name, column in prepared.columns.keep.items() if name != column},
         output=folder.store.location,
     )

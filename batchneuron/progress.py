@@ -14,9 +14,19 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from batchneuron.compile import CompileEvent
 from batchneuron.errors import ParityError
-from batchneuron.events import BatchDone, CoreRetired, Event, OthersSeen, PartDone
+from batchneuron.events import (
+    BatchDone,
+    CoreRetired,
+    Event,
+    OthersSeen,
+    PartDone,
+    RoomAwaited,
+    RowIsolated,
+    WorkerLost,
+)
+from batchneuron.input_notes import list_notes
 from batchneuron.open_run import Opened
-from batchneuron.render import count, render_parity
+from batchneuron.render import count, render_parity, tell_uniform
 
 _LINE_EVERY_S = 30.0
 _SPEED_SPAN_S = 20.0
@@ -34,6 +44,12 @@ class Meter:
     """Done by other runners since this one began."""
     tokens_done: int = 0
     rejected: int = 0
+    restarts: int = 0
+    """Workers that died in the middle of their work."""
+    throttled: int = 0
+    """Answers of the store that asked to slow down."""
+    isolated: int = 0
+    """Rows that were found to kill them."""
     _tokens_of_done_rows: int = 0
     _marks: list[tuple[float, int]] = field(default_factory=list)
 
@@ -47,9 +63,14 @@ class Meter:
             case PartDone():
                 self.rows_done += event.rows
                 self.rejected += event.rejected
+                self.throttled += event.throttled
                 self._tokens_of_done_rows += event.tokens
             case OthersSeen():
                 self.rows_elsewhere = event.rows_done
+            case WorkerLost():
+                self.restarts += 1
+            case RowIsolated():
+                self.isolated += 1
             case _:
                 pass
 
@@ -95,6 +116,9 @@ class Meter:
         """All of it in one line."""
         eta = f", {_clock(self.left_s)} left" if self.left_s is not None else ""
         rejected = f", {self.rejected:,} rejected" if self.rejected else ""
+        rejected += f", {count(self.isolated, 'row')} isolated" if self.isolated else ""
+        rejected += f", {count(self.restarts, 'restart')}" if self.restarts else ""
+        rejected += f", slowed down by the store {self.throttled:,} times" if self.throttled else ""
         others = f", {self.rows_elsewhere:,} by other runners" if self.rows_elsewhere else ""
         return (
             f"{self.share:.0%}, {self.rows_done:,} of {self.rows_here:,} rows written{others}, "
@@ -139,12 +163,16 @@ class Reporter:
         facts = opened.prepared.backend.facts
         sizes = f"{count(plan.rows, 'row')} in {count(len(plan.shards), 'shard')}"
         shapes = count(len(plan.ladder.shapes), "shape")
-        backend = f"{facts.kind} {facts.precision} · {count(opened.workers, 'worker')}"
+        is_here = opened.prepared.cluster is None
+        backend = f"{facts.kind} {facts.precision} · {count(opened.workers, 'worker') if is_here else 'Ray'}"
         self._say(f"[bold]{escape(spec.name or '')}[/] · {spec.task} · {sizes} · {shapes} · {backend}")
         wished = spec.backend.workers
-        if wished != "auto" and opened.workers < min(wished, len(opened.missing)):
+        if is_here and wished != "auto" and opened.workers < min(wished, len(opened.missing)):
             cores = "is 1 core" if opened.workers == 1 else f"are {opened.workers} cores"
             self._say(f"[yellow]warning:[/] {wished} workers were asked for, and there {cores}")
+        inventory, needed = opened.prepared.inventory, opened.order.read_schema
+        for note in list_notes(inventory, needed):
+            self._say(f"[yellow]warning:[/] {escape(note)}")
         parity = opened.order.record.parity
         if left and parity is not None and parity.status != "reference":
             self._say(render_parity(parity))
@@ -169,6 +197,14 @@ class Reporter:
         self._meter.note(event, now_s)
         if isinstance(event, CoreRetired):
             self._say(f"[yellow]warning:[/] core {event.core} gets no more work: {escape(event.why)}")
+        if isinstance(event, WorkerLost):
+            self._say(f"[yellow]warning:[/] core {event.core}: {escape(event.why.partition(chr(10))[0])}")
+        if isinstance(event, RowIsolated):
+            self._say(f"[yellow]warning:[/] row {event.row} is rejected: {escape(event.message)}")
+        if isinstance(event, PartDone) and event.is_uniform:
+            self._say(f"[yellow]warning:[/] {tell_uniform([event.shard])}")
+        if isinstance(event, RoomAwaited):
+            self._say(f"waiting for room on the cluster: {escape(event.needs)}")
         if isinstance(event, OthersSeen) and event.awaited:
             self._say(f"waiting for {count(event.awaited, 'shard')} that other runners have in hand …")
         if self._bar is not None:

@@ -7,23 +7,29 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from batchneuron.engines import open_engine
-from batchneuron.errors import Incomplete, OutputUnwritable, TooManyRejected
-from batchneuron.events import Event, PartDone
+from batchneuron.engines import Cluster, open_cluster_engine, open_engine
+from batchneuron.engines.engine import Engine
+from batchneuron.errors import DiskFailed, Incomplete, OutputUnwritable, Problem, SpecError, TooManyRejected
+from batchneuron.events import Event, PartDone, RowIsolated, WorkerLost
 from batchneuron.lease import Claims
+from batchneuron.leftover import delete_old_parts
 from batchneuron.open_run import Opened, open_run
 from batchneuron.prepare import prepare
 from batchneuron.run_record import Progress
-from batchneuron.spec.parse import load_spec
+from batchneuron.sources.source import SkippedFile
+from batchneuron.spec.parse import load_spec, parse_spec
 from batchneuron.spec.sections import ErrorsSpec, JobSpec
+from batchneuron.stores import read_object
 from batchneuron.tasks import OPTIONS
+from batchneuron.ticket import Ticket
 from batchneuron.watch import Watch
 from batchneuron.work_order import WorkOrder
 
 _PROGRESS_EVERY_S = 5.0
+_S3 = "s3://"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,19 +46,39 @@ class Summary:
     """Of this call, workers' start included."""
     done_twice: int = 0
     """Parts of `done_now` that another runner had committed first."""
+    throttled: int = 0
+    """Answers of the store that asked this call's workers to slow down."""
+    restarts: int = 0
+    """Workers that died, or were ended for a failure, in the middle of their work."""
+    isolated: tuple[RowIsolated, ...] = ()
+    """Rows that this call found to kill workers; they are among the rejected."""
+    skipped: tuple[SkippedFile, ...] = ()
+    """Damaged input files that the run did without; their rows are not among `rows`."""
 
 
 def load_job(path: Path | str, overrides: Sequence[str] = ()) -> JobSpec:
-    """The job that a YAML file describes, with `key=value` overrides.
+    """The job that a YAML file describes, here or in a bucket, with `key=value` overrides.
 
     Raises:
         SpecError: with every problem of the file at once.
+        OutputUnwritable: the bucket cannot be read.
     """
-    return load_spec(Path(path), overrides, OPTIONS)
+    if not str(path).startswith(_S3):
+        return load_spec(Path(path), overrides, OPTIONS)
+    content = read_object(str(path))
+    if content is None:
+        raise SpecError((Problem(str(path), "", "there is no such object"),))
+    return parse_spec(content.decode("utf-8-sig", "replace"), str(path), overrides, OPTIONS)
 
 
 def run_job(
-    spec: JobSpec, *, allow_remote_code: bool = False, overwrite: bool = False, watch: Watch | None = None
+    spec: JobSpec,
+    *,
+    allow_remote_code: bool = False,
+    overwrite: bool = False,
+    watch: Watch | None = None,
+    ticket: Ticket | None = None,
+    cluster: Cluster | None = None,
 ) -> Summary:
     """Do what is missing of a job and write its manifest; others may do the same in the same folder.
 
@@ -61,6 +87,8 @@ def run_job(
         allow_remote_code: let a model whose commit the spec pins run its own code.
         overwrite: begin anew where the folder holds another run, or this one and finished.
         watch: is told what happens, and asked whether to go on.
+        ticket: what a runner is told that was started together with others; None: it was not.
+        cluster: a Ray cluster to do the shards on; None: this machine.
 
     Raises:
         OutputConflict: the folder holds another run.
@@ -69,24 +97,32 @@ def run_job(
         Incomplete: stopped early; the same call takes it up again.
         BatchNeuronError: whatever else stopped the work; what was committed stays.
     """
-    watch = watch or Watch()
+    watch, ticket = watch or Watch(), ticket or Ticket()
     started = time.perf_counter()
-    opened = open_run(prepare(spec, allow_remote_code=allow_remote_code), watch, overwrite=overwrite)
+    prepared = replace(prepare(spec, allow_remote_code=allow_remote_code), cluster=cluster)
+    opened = open_run(prepared, watch, overwrite=overwrite, frozen=ticket.plan)
     watch.on_open(opened)
     ledger = _Ledger(opened, watch)
     if opened.missing:
-        with Claims(opened.folder, opened.order.record) as claims:
-            _do_missing(opened, ledger, claims)
+        with Claims(opened.folder, opened.order.record, ticket=ticket) as claims:
+            _do_missing(opened, ledger, claims, _open_engine(opened))
     return _finish(opened, ledger, started)
 
 
-def _do_missing(opened: Opened, ledger: _Ledger, claims: Claims) -> None:
+def _open_engine(opened: Opened) -> Engine:
+    backend, cluster = opened.prepared.backend, opened.prepared.cluster
+    if cluster is None:
+        return open_engine(opened.workers, backend)
+    return open_cluster_engine(cluster, backend, opened.prepared.spec.backend.workers)
+
+
+def _do_missing(opened: Opened, ledger: _Ledger, claims: Claims, engine: Engine) -> None:
     def listen(event: Event) -> None:
         if isinstance(event, PartDone):
             claims.note(event)
         ledger.record(event)
 
-    watch, engine = ledger.watch, open_engine(opened.workers, opened.prepared.backend)
+    watch = ledger.watch
     shards = watch.sort_shards(opened.missing)
     try:
         engine.run(opened.order, shards, listen, lambda: watch.is_stopped() or claims.is_overwritten, claims)
@@ -101,6 +137,8 @@ class _Ledger:
     opened: Opened
     watch: Watch
     done: dict[int, PartDone] = field(default_factory=dict)
+    restarts: int = 0
+    isolated: list[RowIsolated] = field(default_factory=list)
     slot: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
     started: float = field(default_factory=time.perf_counter)
     saved: float = 0.0
@@ -113,6 +151,11 @@ class _Ledger:
             TooManyRejected: one rejected row too many.
         """
         self.watch.on_event(event)
+        if isinstance(event, WorkerLost):
+            self.restarts += 1
+        if isinstance(event, RowIsolated):
+            self.isolated.append(event)
+            self._check_budget()
         if isinstance(event, PartDone):
             self.done[event.shard] = event
             if time.perf_counter() - self.saved > self.pause_s:
@@ -121,13 +164,16 @@ class _Ledger:
 
     def save(self) -> None:
         """Write this runner's progress, spending no more than a hundredth of the time on it."""
-        if not self.done:
+        if not self.done and not self.restarts:
             return
         now = time.perf_counter()
         parts = tuple(self.done[index] for index in sorted(self.done))
-        with contextlib.suppress(OutputUnwritable):  # advisory; a part that cannot be written says so
+        with contextlib.suppress(
+            OutputUnwritable, DiskFailed
+        ):  # advisory; a part that cannot be written says so
             self.opened.folder.write_progress(
-                self.opened.order.record, Progress(self.slot, now - self.started, parts)
+                self.opened.order.record,
+                Progress(self.slot, now - self.started, parts, self.restarts, len(self.isolated)),
             )
         self.saved = time.perf_counter()
         self.pause_s = max(_PROGRESS_EVERY_S, 100 * (self.saved - now))
@@ -141,6 +187,7 @@ class _Ledger:
 
     def _check_budget(self) -> None:
         rejected = sum(part.rejected for part in self.done.values())
+        rejected += sum(found.shard not in self.done for found in self.isolated)
         require_budget(rejected, self.opened.plan.rows, self.opened.prepared.spec.errors, self.opened.order)
 
 
@@ -163,16 +210,18 @@ def require_budget(rejected: int, rows: int, errors: ErrorsSpec, order: WorkOrde
 
 def _finish(opened: Opened, ledger: _Ledger, started: float) -> Summary:
     folder, plan, record = opened.folder, opened.plan, opened.order.record
-    folder.require_current(record)
     missing = len(plan.shards) - len(folder.list_committed(record))
+    folder.require_current(record)  # after the listing: who overwrites a run removes its parts
     if missing:
         raise Incomplete(f"{missing} of {len(plan.shards)} shards are not done", folder.store.location)
     manifest = None if opened.missing else folder.read_manifest(record)
     if manifest is None:
         manifest = folder.write_manifest(record, plan, ledger.reports())
         if record.generation > 1:
-            with contextlib.suppress(OutputUnwritable):  # not allowed to delete: `gc` is left to do it
-                folder.delete_old_parts()
+            with contextlib.suppress(
+                OutputUnwritable, DiskFailed
+            ):  # not allowed to delete: `gc` is left to do it
+                delete_old_parts(folder)
     require_budget(manifest.rejected, plan.rows, opened.prepared.spec.errors, opened.order)
     return Summary(
         output=folder.store.location,
@@ -182,4 +231,8 @@ def _finish(opened: Opened, ledger: _Ledger, started: float) -> Summary:
         done_now=tuple(ledger.done.values()),
         elapsed_s=time.perf_counter() - started,
         done_twice=sum(not part.created for part in ledger.done.values()),
+        throttled=sum(part.throttled for part in ledger.done.values()),
+        restarts=ledger.restarts,
+        isolated=tuple(ledger.isolated),
+        skipped=plan.skipped,
     )

@@ -68,9 +68,7 @@ class Export:
     @property
     def root(self) -> Path:
         """The whole folder of the model; that of the weights may be a part of it (sentence-transformers)."""
-        folder = self.model.folder
-        is_part = self.model.sentence is not None and not (folder / "modules.json").is_file()
-        return folder.parent if is_part else folder
+        return self.model.root
 
     @property
     def section(self) -> dict[str, Any]:

@@ -19,8 +19,12 @@ from batchneuron.spec.sections import JobSpec
 Kind = Literal["cpu", "torch", "neuron-trace", "neuron"]
 
 
-def open_backend(spec: JobSpec) -> Backend:
+def open_backend(spec: JobSpec, *, elsewhere: bool = False) -> Backend:
     """The backend a spec asks for, or the best that this machine has.
+
+    Args:
+        spec: the job.
+        elsewhere: it is opened for its facts alone, to plan what another machine will run.
 
     Raises:
         BackendError: it is not available here.
@@ -31,10 +35,10 @@ def open_backend(spec: JobSpec) -> Backend:
         case "cpu" | "torch":
             return TorchBackend(spec.backend, spec.model)
         case "neuron-trace":
-            return TraceBackend(_open_host("neuron-trace", spec), spec.model)
+            return TraceBackend(_open_host("neuron-trace", spec, elsewhere), spec.model)
         case "neuron":
             keep_out_of_parent()
-            return NativeBackend(_open_host("neuron", spec))
+            return NativeBackend(_open_host("neuron", spec, elsewhere))
 
 
 def has_openvino() -> bool:
@@ -75,13 +79,15 @@ def choose_kind(spec: JobSpec, places: Places | None = None) -> Kind:
     return choose_backend(family)
 
 
-def _open_host(kind: BackendKind, spec: JobSpec) -> NeuronHost:
-    """This machine, with a stack that fits the backend and the chip.
+def _open_host(kind: BackendKind, spec: JobSpec, elsewhere: bool) -> NeuronHost:
+    """This machine, with a stack that fits the backend and the chip, unless another one is meant.
 
     Raises:
         BackendError: says what is installed, what is needed, and the command that installs it.
     """
     host = NeuronHost(kind, spec.backend)
+    if elsewhere:
+        return host
     try:
         host.require_stack()
     except BackendError as error:

@@ -4,15 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import cycle, islice, pairwise
 from typing import Literal
 
+from batchneuron.aside import Aside, call_aside
 from batchneuron.backends.backend import Backend, Core
 from batchneuron.backends.machine import available_memory_bytes
 from batchneuron.engines.engine import Engine
 from batchneuron.engines.inline import InlineEngine
 from batchneuron.engines.processes import ProcessEngine
+from batchneuron.engines.ray_aside import call_on_cluster
+from batchneuron.engines.ray_cluster import Cluster, RayEngine
+from batchneuron.errors import Problem, SpecError
 from batchneuron.model import Model
+
+__all__ = [
+    "Cluster",
+    "choose_aside",
+    "count_workers",
+    "deal_cpus",
+    "open_cluster_engine",
+    "open_engine",
+]
 
 
 def open_engine(workers: int, backend: Backend) -> Engine:
@@ -20,6 +34,26 @@ def open_engine(workers: int, backend: Backend) -> Engine:
     if workers == 0:
         return InlineEngine()
     return ProcessEngine(deal_cpus(backend.list_cores(), workers))
+
+
+def open_cluster_engine(cluster: Cluster, backend: Backend, wished: int | Literal["auto"]) -> Engine:
+    """The engine of a cluster.
+
+    Raises:
+        SpecError: `backend.workers: 0` is the calling process, which is on no cluster.
+    """
+    if wished == 0:
+        hint = "leave it out, or give the number of actors"
+        raise SpecError((Problem("--engine ray", "backend.workers", "0 means no worker at all", hint),))
+    return RayEngine(cluster, backend, wished)
+
+
+def choose_aside(backend: Backend, workers: int | Literal["auto"], cluster: Cluster | None) -> Aside:
+    """Where something is done before there are workers: where one of them will be."""
+    if cluster is not None:
+        return partial(call_on_cluster, cluster, backend)
+    cores = () if workers == 0 else backend.list_cores()
+    return lambda call, name: call_aside(call, cores, name)
 
 
 def deal_cpus(cores: Sequence[Core], workers: int) -> tuple[Core, ...]:

@@ -28,4 +28,5 @@ class ProcessEngine:
         claims: Claims | None = None,
     ) -> None:
         """Do the shards on all cores."""
-        Supervisor(order, self.cores, listener, is_stopped, claims).run(shards)
+        hang_s = order.spec.errors.hang_s
+        Supervisor(order, self.cores, listener, is_stopped, claims, hang_s=hang_s).run(shards)

@@ -68,6 +68,11 @@ class InputSpec(Section):
         None, description="Columns carried through: a list, or {output name: column}; default: all."
     )
     limit: Annotated[int, Field(ge=0)] | None = Field(None, description="Only the first so many rows.")
+    on_bad_file: Literal["fail", "skip"] = Field(
+        "fail",
+        description="What a torn, truncated or damaged file does: end the run, or lose its rows, which are "
+        "counted and reported.",
+    )
 
 
 class ShapesSpec(Section):
@@ -129,7 +134,8 @@ class OutputSpec(Section):
 
     path: str = Field(min_length=1, description="Run folder: a local one, or s3://bucket/prefix.")
     shard_rows: PositiveInt | Literal["auto"] = Field(
-        "auto", description="Rows per shard, and so per output file."
+        "auto",
+        description="Rows per shard, and so per output file; auto: about 40 s of one core's work.",
     )
     compression: Literal["zstd", "snappy", "lz4", "gzip", "none"] = Field(
         "zstd", description="Compression of the Parquet files."
@@ -137,10 +143,15 @@ class OutputSpec(Section):
 
 
 class ErrorsSpec(Section):
-    """How many rows may be rejected."""
+    """How many rows may be rejected, and when a worker is given up."""
 
     max_rejected: Annotated[float, Field(ge=0, lt=1)] | Annotated[int, Field(ge=1)] = Field(
         0.01, description="Below 1: a share of the rows. 1 or more: a number of rows."
+    )
+    hang_s: Annotated[float, Field(gt=0)] | None = Field(
+        None,
+        description="Seconds without progress after which a worker is replaced; default: 300, or twenty times "
+        "the longest pause so far where that is more.",
     )
 
 

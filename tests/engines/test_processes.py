@@ -62,6 +62,7 @@ def test_workers_own_different_cpus(make_spec):
     assert len({core.cpus for core in cores}) == min(2, len(list_cpus()))
 
 
+@pytest.mark.case(3)
 def test_a_worker_that_is_killed_is_replaced_and_every_row_is_there_once(make_spec, tmp_path):
     killed = []
 
@@ -94,6 +95,7 @@ def test_torn_weights_end_the_job_and_the_message_names_their_folder(workers, to
     assert str(torn_model) in str(ended.value)
 
 
+@pytest.mark.case(32)
 @pytest.mark.parametrize("harm", ["deleted", "altered"])
 @pytest.mark.parametrize("workers", [0, 1])
 def test_an_input_file_that_changes_after_planning_ends_the_job_by_its_name(

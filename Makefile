@@ -1,8 +1,10 @@
 # `make demo` and `make test` do their own set-up; everything lives in .venv.
-.PHONY: help setup demo test check fix faults e2e simulator imagecheck lowering bench clean
+.PHONY: help setup demo test check audit fix faults kills e2e simulator ray imagecheck lowering bench scale clean
 .DEFAULT_GOAL := help
 BIN := .venv/bin
 T ?= tests
+N ?= 500
+SEED ?= 20261122
 
 help:            ## this list
 	@grep -hE '^[a-z0-9]+: .*##|^[a-z0-9]+:  *##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -24,18 +26,27 @@ check: setup     ## what CI runs: format, lint, types, tests
 	$(BIN)/mypy
 	$(MAKE) --no-print-directory test T=tests
 
+audit: setup     ## known vulnerabilities of what is installed, if the database answers
+	@$(BIN)/python scripts/audit.py
+
 fix: setup       ## format, and mend what can be mended safely
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-faults: setup    ## kill it at many moments, and see that nothing is lost
-	$(BIN)/python -m pytest -m faults tests/faults
+faults: setup    ## the fault matrix: kill it, fill its disk, cut its network, and see that nothing is lost
+	$(BIN)/python -m pytest -m '(faults or case) and not (e2e or simulator or ray)' -n 2 --dist worksteal --matrix tests
+
+kills: setup     ## random kills over a folder and a bucket: make kills N=500 SEED=1
+	$(BIN)/python -m pytest -m faults -s --kills $(N) --kill-seed $(SEED) tests/faults/test_kill.py
 
 e2e: setup       ## every spec in jobs/, and every command of docs/neuron.md on a simulated machine
-	$(BIN)/python -m pytest -m e2e tests/e2e tests/test_neuron_page.py
+	$(BIN)/python -m pytest -m e2e tests/e2e tests/aws tests/test_neuron_page.py
 
 lowering: setup  ## every program through both Neuron front ends, without a device
 	@scripts/lowering.sh
+
+ray: setup       ## clusters of several nodes, simulated on this machine, that lose actors, nodes and drivers
+	$(BIN)/python -m pytest -m ray tests/engines
 
 simulator: setup ## the runner and the compilers on simulated Neuron machines
 	$(BIN)/python -m pytest -m simulator -o timeout=900 tests/simulator tests/test_simulated_run.py tests/test_simulated_cores.py
@@ -51,6 +62,9 @@ bench: setup     ## figures of benchmarks/, batchneuron beside its peers
 	$(BIN)/python benchmarks/commit.py
 	$(BIN)/pip install --quiet '.[bench]'
 	$(BIN)/python benchmarks/peers/compare.py
+
+scale: setup     ## jobs of up to 10,000 cores, by simulation: about half an hour
+	$(BIN)/python benchmarks/scale/run.py
 
 clean:           ## remove .venv and outputs
 	rm -rf .venv .venv-lowering .bench out

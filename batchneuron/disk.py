@@ -30,7 +30,8 @@ def explain_disk_error(
         need = f" (a part of up to {max(1, need_bytes >> 20)} MiB)" if need_bytes else ""
         return OutputUnwritable(f"the disk is full{need}", where, "free some space and run it again")
     if error.errno == errno.EIO:
-        return DiskFailed(f"I/O error, cannot {doing}: {error}", where, "look at the disk, or write to another")
+        hint = "look at the disk, or write to another"
+        return DiskFailed(f"I/O error, cannot {doing}: {error}", where, hint)
     if error.errno in _FORBIDDEN:
         return OutputForbidden(f"cannot {doing}: {reason}", where, _OWN)
     if error.errno in _UNFIT:

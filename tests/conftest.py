@@ -19,6 +19,8 @@ from batchneuron.tasks import OPTIONS
 from tests.supervised import stage  # noqa: F401  # a fixture of two files
 from tests.tiny import save_bert, write_rows
 
+pytest_plugins = ["tests.faults.report"]
+
 # A shared machine may stand still for a second; that is no failure.
 # The same examples on every machine; `HYPOTHESIS_PROFILE=explore make test` looks for new ones.
 settings.register_profile("repeat", deadline=None, derandomize=True)

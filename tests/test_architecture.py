@@ -18,19 +18,23 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = [
     ["__main__"],
     ["cli"],
-    ["progress", "render", "render_folder", "render_machine", "stop"],
+    ["aws"],
+    ["progress", "render", "render_folder", "render_machine", "render_status", "stop"],
     ["sweep", "verify", "replay", "retry"],
-    ["preview", "precompile", "report", "doctor", "starter"],
+    ["preview", "precompile", "report", "status", "freeze", "doctor", "starter"],
+    ["predictor"],
     ["run"],
     ["open_run"],
     ["prepare", "watch"],
     ["engines"],
     ["calibrate", "parity", "compile"],
     ["compiler", "aside", "measure"],
-    ["supervise", "handout", "roster", "lease"],
+    ["supervise", "handout", "roster", "lease", "docket", "watchdog", "member"],
+    ["worker_process"],
+    ["crew", "rebuild"],
     ["worker"],
     ["runner"],
-    ["work_order"],
+    ["work_order", "leftover"],
     ["run_folder"],
     ["run_names"],
     ["run_record"],
@@ -38,7 +42,8 @@ LAYERS = [
     ["modeling"],
     ["static_program", "present"],
     ["saved_model"],
-    ["encode", "execute", "decode", "columns", "write", "artifacts", "compare"],
+    ["canary"],
+    ["encode", "execute", "decode", "columns", "holes", "write", "artifacts", "compare"],
     ["program", "optimum_folder", "agreement"],
     ["attention"],
     ["backends", "stores"],
@@ -46,32 +51,33 @@ LAYERS = [
     ["tokenize"],
     ["fast_tokenizer"],
     ["signature"],
-    ["items", "model", "events"],
-    ["plan", "gather"],
+    ["input_notes", "items", "model", "events", "case", "isolate"],
+    ["plan", "ticket", "gather"],
     ["forecast"],
     ["ladder"],
     ["shapes", "cost", "fingerprint"],
     ["sources"],
     ["spec"],
-    ["disk", "rejection", "secrets", "user_cache"],
-    ["errors"],
+    ["disk", "pulse", "rejection", "secrets", "user_cache"],
+    ["errors", "stretches"],
     ["__init__"],
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 # Imported inside a function, on first use: what a torch backend loads, and the package's public API.
-LAZY = {("backends", "program")} | {("__init__", name) for name in ("run", "pipelines", "modeling")}
+LAZY = {("backends", "program")} | {("__init__", name) for name in ("run", "pipelines", "modeling", "predictor")}
 BANNED_NAMES = {"utils", "common", "helpers", "base", "manager", "core"}
 
 # Which libraries are whose.
 OWNERS = {
     "click": {"cli"},
-    "multiprocess": {"aside", "compile", "compiler", "supervise", "worker", "engines"},
+    "multiprocess": {"aside", "compile", "compiler", "worker", "worker_process"},
+    "ray": {"engines"},
     "datasets": {"sources"},
     "PIL": {"tasks", "present"},
     "torch": {"program", "attention", "tasks", "backends", "static_program", "modeling", "present"},
     "torch_neuronx": {"backends"},
     "openvino": {"backends"},
-    "boto3": {"artifacts", "stores"},
+    "boto3": {"artifacts", "aws", "stores"},
     "transformers": {
         *{"program", "attention", "fast_tokenizer", "backends", "tasks"},
         *{"saved_model", "static_program", "present", "modeling", "pipelines"},
@@ -157,8 +163,8 @@ def test_only_the_two_mains_catch_everything(path):
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_the_environment_is_read_by_its_owners_only(path):
-    """Variables in a spec, the cache's place, and what a backend owns."""
-    owners = {"spec/parse.py", "user_cache.py", "worker.py"}
+    """Variables in a spec, the cache's place, a scheduler's number for its job, and what a backend owns."""
+    owners = {"spec/parse.py", "user_cache.py", "worker.py", "ticket.py"}
     relative = path.relative_to(PACKAGE).as_posix()
     reads = "os.environ" in path.read_text() or "os.getenv" in path.read_text()
     assert not reads or relative in owners or relative.startswith("backends/")
@@ -177,11 +183,11 @@ def test_only_the_neuron_backends_know_the_sdk(path):
 
 @pytest.mark.parametrize(
     "name",
-    ["batchneuron", *(f"batchneuron.{name}" for name in ("cli", "run", "worker", "pipelines", "modeling"))],
+    ["batchneuron", *(f"batchneuron.{name}" for name in ("cli", "run", "worker", "pipelines", "modeling", "predictor"))],
 )
 def test_importing_is_light(name):
     """The parent plans and supervises without a framework; a worker's environment comes before torch."""
-    heavy = "{'torch', 'transformers', 'datasets', 'torch_neuronx', 'openvino'}"
+    heavy = "{'torch', 'transformers', 'datasets', 'torch_neuronx', 'openvino', 'ray'}"
     code = f"import sys, {name}; print(sorted({heavy} & set(sys.modules)))"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
 

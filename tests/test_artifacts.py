@@ -214,6 +214,7 @@ def rename_identity(folder):
     (folder / "artifact.json").write_text(json.dumps(index))
 
 
+@pytest.mark.case(46)
 @pytest.mark.parametrize(
     ("damage", "told"),
     [
@@ -237,6 +238,7 @@ def test_an_altered_artifact_is_named_and_built_again(artifact, damage, told):
     assert list(artifact.folder.parent.iterdir()) == [artifact.folder]
 
 
+@pytest.mark.case(46)
 @pytest.mark.parametrize("damaged", [False, True])
 def test_of_those_that_want_one_entry_one_compiles(wanted, damaged):
     if damaged:
@@ -289,6 +291,7 @@ def die_at(step, wanted):
     os._exit(0)
 
 
+@pytest.mark.case(46)
 @pytest.mark.parametrize("is_rebuilt", [False, True])
 def test_killed_at_any_step_it_leaves_nothing_that_is_loaded(wanted, is_rebuilt):
     steps = 0

@@ -71,6 +71,7 @@ def test_another_machine_fetches_what_one_compiled(bucket, tmp_path):
     }
 
 
+@pytest.mark.case(46)
 @pytest.mark.parametrize("damage", ["altered", "gone", "no json"])
 def test_a_broken_shared_entry_is_compiled_here_and_repaired(bucket, tmp_path, damage):
     first, _, _ = build(tmp_path / "one")
@@ -142,6 +143,7 @@ def test_who_commits_second_drops_its_own_files(bucket, tmp_path, monkeypatch):
     }
 
 
+@pytest.mark.case(13)
 def test_a_commit_whose_answer_was_lost_is_ours(bucket, tmp_path):
     artifact = compile_one(tmp_path / "one")
     share = open_s3_share(SHARE.location)
@@ -160,6 +162,7 @@ def test_a_commit_whose_answer_was_lost_is_ours(bucket, tmp_path):
     assert sent
 
 
+@pytest.mark.case(15)
 def test_a_conflict_is_sent_again(bucket):
     client = open_client()
     answers = []

@@ -109,6 +109,7 @@ def test_limit_takes_the_first_rows_and_is_part_of_the_fingerprint(call, job, tm
     assert "input.limit: null here, 7 in the run folder" in err
 
 
+@pytest.mark.case(26)
 def test_another_spec_is_refused_by_the_names_of_its_differences(call, job):
     call("run", job)
 
@@ -119,6 +120,7 @@ def test_another_spec_is_refused_by_the_names_of_its_differences(call, job):
     assert "shapes.max_length: 16 here, null in the run folder" in err
 
 
+@pytest.mark.case(32)
 def test_a_changed_input_is_named(call, classifier, tmp_path, job):
     pq.write_table(pa.table({"text": ["alpha"]}), tmp_path / "rows.parquet")
     source = ("--set", f"input.path={tmp_path / 'rows.parquet'}")
@@ -167,6 +169,7 @@ def test_a_bucket_that_cannot_be_reached_is_told_without_a_traceback(call, job, 
     assert "Traceback" not in err
 
 
+@pytest.mark.case(39)
 def test_an_empty_input_is_a_valid_empty_output(call, job, tmp_path):
     pq.write_table(pa.table({"text": pa.array([], pa.string())}), tmp_path / "none.parquet")
 
@@ -244,6 +247,7 @@ def test_every_command_has_help(name):
     assert len(cli.commands[name].help or "") > 20
 
 
+@pytest.mark.case(49)
 def test_a_closed_pipe_is_no_error(job):
     command = f"'{sys.executable}' -m batchneuron schema | head -n 1"
     ended = subprocess.run(

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -109,6 +110,7 @@ def test_a_row_of_one_item_among_rows_that_are_not_finite_is_kept():
     assert table["total"].to_pylist() == [None] * 5 + [1.0] + [None] * 5
 
 
+@pytest.mark.case(39)
 def test_all_rows_rejected():
     table = decode_rows(["null_input"] * 5)
 
@@ -118,6 +120,7 @@ def test_all_rows_rejected():
     assert table.schema == output_schema(pa.schema([("key", pa.int8())]), SumTask.schema)
 
 
+@pytest.mark.case(39)
 def test_no_rows_at_all_carry_the_schema():
     table = decode_rows([])
 

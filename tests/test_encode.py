@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -72,6 +73,7 @@ def test_a_row_may_have_several_items():
     assert encoded.rejections == ()
 
 
+@pytest.mark.case(39)
 def test_each_way_to_be_rejected_keeps_the_others_in_their_places():
     encoder = WordEncoder()
     broken = Rejection(4, "bad_record", "line 5 is no JSON")
@@ -109,6 +111,7 @@ def test_every_row_is_accepted_or_rejected_and_never_both(texts):
     assert encoded.truncated.tolist() == [text == "or not!" for text in texts]
 
 
+@pytest.mark.case(39)
 def test_a_null_in_any_input_counts():
     table = pa.table({"a": ["x", None, "y"], "b": ["p", "q", None]})
     columns = Columns({"text": parse_template("a"), "text_pair": parse_template("b")}, {})
@@ -122,6 +125,7 @@ def test_a_null_in_any_input_counts():
     ]
 
 
+@pytest.mark.case(39)
 def test_an_empty_shard():
     encoded = encode_texts([])
 

@@ -15,6 +15,7 @@ from tests.faults.harness import read_rows
 TWO_ROWS = "output.shard_rows=2"
 
 
+@pytest.mark.case(25)
 def test_two_runners_of_one_job_both_end_well_and_no_row_is_there_twice(make_spec, tmp_path):
     spec = make_spec(TWO_ROWS)
     with ThreadPoolExecutor(2) as pool:
@@ -27,14 +28,15 @@ def test_two_runners_of_one_job_both_end_well_and_no_row_is_there_twice(make_spe
     assert list((tmp_path / "out/.batchneuron/leases").iterdir()) == []
 
 
+@pytest.mark.case(25)
 def test_a_runner_leaves_to_another_what_it_has_done_meanwhile(make_spec, tmp_path, monkeypatch):
     """The second runner does all the rest while the first is at its first shard."""
     monkeypatch.setattr("batchneuron.lease._LOOK_EVERY_S", 0.01)
     spec, seen, opened, second = make_spec(TWO_ROWS), [], [], []
 
     class Kept(Claims):
-        def __init__(self, *arguments):
-            super().__init__(*arguments)
+        def __init__(self, *arguments, **named):
+            super().__init__(*arguments, **named)
             opened.append(self)
 
     def listen(event):
@@ -82,6 +84,7 @@ def test_the_same_finished_job_is_done_again_and_an_unfinished_one_taken_up(make
     assert verify_folder(str(tmp_path / "out")).is_whole
 
 
+@pytest.mark.case(28)
 def test_a_runner_that_is_overwritten_gives_way(make_spec, tmp_path):
     new = []
 

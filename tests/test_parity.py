@@ -1,17 +1,21 @@
 """The parity gate: planted faults are caught before anything is written, what is rounding passes, once."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from batchneuron import parity
 from batchneuron.agreement import Agreement
+from batchneuron.artifacts import Artifact
+from batchneuron.backends.backend import BackendFacts
 from batchneuron.backends.torch_eager import TorchExecutable
 from batchneuron.errors import ParityError
 from batchneuron.open_run import open_run
 from batchneuron.prepare import prepare
 from batchneuron.preview import preview_run
 from batchneuron.run import run_job
+from batchneuron.shapes import Shape
 from batchneuron.watch import Watch
 from tests.backends.planted import flipped, ignored_mask, nan, nudge, plant
 
@@ -210,3 +214,16 @@ def test_an_input_without_rows_is_no_proof(make_spec, monkeypatch, tmp_path):
     assert read_record(tmp_path)["parity"]["shapes"][0]["agreement"]["rows"] == 0
     with pytest.raises(ParityError):
         run_job(make_spec(HALF, f"output.path={tmp_path / 'other'}"))
+
+
+def test_of_shapes_that_share_a_program_some_of_all_lengths_are_measured():
+    artifacts = [Artifact(Shape(1, length), Path("one")) for length in range(1, 33)]
+
+    def choose(compiles_per_shape, count):
+        facts = BackendFacts("kind", "target", "float32", {}, {}, 64, compiles_per_shape)
+        return [probe.shape.sequence_length for probe in parity.choose_probes(artifacts[:count], facts)]
+
+    assert choose(False, 32) == [1, 11, 21, 32]
+    assert choose(False, 5) == [1, 2, 3, 5]
+    assert choose(False, 3) == [1, 2, 3]
+    assert choose(True, 32) == list(range(1, 33))

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from batchneuron import tasks
+from batchneuron.cost import estimate_cost
 from batchneuron.errors import ColumnMissing, ModelError, SourceNotFound, SpecError
 from batchneuron.fingerprint import name_differences
 from batchneuron.prepare import make_order, make_plan, prepare
@@ -256,3 +257,19 @@ print(prepare(spec).inventory.rows, {{"torch", "transformers", "tokenizers"}} & 
 
     assert found.stdout.strip() == "42 set()"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_shard_is_as_many_rows_as_a_core_does_in_its_time(make_spec, tmp_path, monkeypatch):
+    """Batches of four rows of eight slots: what one takes is known, and so is what a row takes."""
+    pq.write_table(pa.table({"text": ["alpha"] * 2_000}), tmp_path / "rows.parquet")
+    shapes = ("shapes.batch_size=4", "shapes.sequence_length=[8]", "input.keep=[]", "output.shard_rows=auto")
+    prepared = prepare(make_spec(f"input.path={tmp_path / 'rows.parquet'}", *shapes))
+    cost = estimate_cost(prepared.backend.facts.cost, prepared.request.model.config)
+    monkeypatch.setattr("batchneuron.plan.MIN_SHARD_ROWS", 1)
+    monkeypatch.setattr("batchneuron.plan.LEAST_SHARDS", 1)
+    monkeypatch.setattr("batchneuron.plan.SHARD_S", 100.9 * cost.call_s(4, 8) / 4)
+
+    plan = make_plan(prepared)
+
+    assert {shard.rows for shard in plan.shards} == {100}
+    assert plan.rows == 2_000

@@ -3,6 +3,7 @@
 import io
 from types import SimpleNamespace
 
+import pyarrow as pa
 import pytest
 from rich.console import Console
 
@@ -10,9 +11,19 @@ from batchneuron import progress
 from batchneuron.agreement import Agreement, Parity, ShapeAgreement
 from batchneuron.compile import CompileEvent
 from batchneuron.errors import ParityError
-from batchneuron.events import BatchDone, CoreRetired, OthersSeen, PartDone, StageSeconds, WorkerReady
+from batchneuron.events import (
+    BatchDone,
+    CoreRetired,
+    OthersSeen,
+    PartDone,
+    RowIsolated,
+    StageSeconds,
+    WorkerLost,
+    WorkerReady,
+)
 from batchneuron.progress import Meter, Reporter
 from batchneuron.shapes import Shape
+from batchneuron.sources import Inventory
 from tests.backends.arithmetic import ArithmeticBackend
 
 
@@ -119,6 +130,8 @@ def make_opened(name="nightly", left=37, rows=42, parity=None, wished="auto"):
                 name=name, task="text-classification", backend=SimpleNamespace(workers=wished)
             ),
             backend=ArithmeticBackend(),
+            inventory=Inventory((), pa.schema([])),
+            cluster=None,
         ),
         plan=SimpleNamespace(
             rows=rows,
@@ -127,7 +140,7 @@ def make_opened(name="nightly", left=37, rows=42, parity=None, wished="auto"):
             tokens_per_row=10.0,
         ),
         missing=(SimpleNamespace(rows=left), SimpleNamespace(rows=0)) if left else (),
-        order=SimpleNamespace(record=SimpleNamespace(parity=parity)),
+        order=SimpleNamespace(record=SimpleNamespace(parity=parity), read_schema=pa.schema([])),
         workers=1,
     )
 
@@ -137,6 +150,7 @@ def make_reporter(width=60, **console):
     return Reporter(Console(file=text, width=width, **console)), text
 
 
+@pytest.mark.case(49)
 def test_off_a_terminal_a_plain_line_now_and_then(monkeypatch):
     clock = SimpleNamespace(monotonic=lambda: clock.now, now=100.0)
     monkeypatch.setattr(progress, "time", clock)
@@ -250,6 +264,7 @@ def test_a_core_that_is_given_up_is_told_once():
     ]
 
 
+@pytest.mark.case(45)
 @pytest.mark.parametrize(
     ("wished", "line"),
     [(4, "warning: 4 workers were asked for, and there is 1 core"), (1, None), ("auto", None)],
@@ -259,3 +274,18 @@ def test_fewer_cores_than_asked_for_are_told(wished, line):
     reporter.on_open(make_opened(left=42, wished=wished))
 
     assert text.getvalue().splitlines()[1:] == ([line] if line else [])
+
+
+def test_restarts_and_isolated_rows_are_in_the_line_and_told_when_they_happen():
+    meter, console = Meter(40, 10.0), Console(file=io.StringIO(), width=200)
+    events = [WorkerLost(1, "a worker died with signal SIGSEGV"), WorkerLost(1, "so")]
+    events.append(RowIsolated(0, 17, "worker_crash", "it died of <this>"))
+    reporter = Reporter(console)
+    for event in events:
+        meter.note(event, 0.0)
+        reporter.on_event(event)
+
+    assert meter.line() == "0%, 0 of 40 rows written, 0 rows/s, 1 row isolated, 2 restarts"
+    said = console.file.getvalue()
+    assert "core 1: a worker died with signal SIGSEGV" in said
+    assert "row 17 is rejected: it died of <this>" in said

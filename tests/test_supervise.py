@@ -3,6 +3,7 @@
 import os
 import time
 
+import multiprocess
 import pytest
 
 from batchneuron import supervise
@@ -46,11 +47,11 @@ def test_no_more_workers_start_than_there_are_shards(stage):
 
 def test_nobody_hoards_the_last_shards(stage):
     """A worker takes its next shard ahead only while there are enough for all."""
-    began = time.monotonic()
+    both_at_work = multiprocess.Barrier(2, timeout=30)
 
-    stage.run(do=lambda _: time.sleep(0.5), shards=SHARDS[:2])
+    stage.run(do=lambda _: both_at_work.wait(), shards=SHARDS[:2])
 
-    assert time.monotonic() - began < 0.95
+    assert not both_at_work.broken
 
 
 def test_what_others_have_in_hand_is_waited_for_by_workers_that_stay(stage, monkeypatch):

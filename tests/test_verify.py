@@ -110,6 +110,7 @@ DAMAGES = {
 }
 
 
+@pytest.mark.case(31)
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_damage_is_named_and_its_repair_mends_it(out, finished, damage):
     hurt, code, what = DAMAGES[damage]

@@ -103,7 +103,7 @@ class PlantedBackend:
 def plant(monkeypatch, *, bfloat16: Fault = none, float32: Fault = none) -> None:
     """Every backend that is opened from now on has these faults; `auto` means bfloat16."""
 
-    def open_planted(spec: JobSpec) -> PlantedBackend:
+    def open_planted(spec: JobSpec, *, elsewhere: bool = False) -> PlantedBackend:
         wished = spec.backend.precision
         precision = "bfloat16" if wished == "auto" else wished
         eager = spec.backend.model_copy(update={"precision": "float32"})

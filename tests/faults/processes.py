@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 from tests.faults.harness import REPOSITORY, quickstart_text
+from tests.faults.invariants import PLANTED
 
 REAL = ("-m", "batchneuron")
 LIGHT = (str(Path(__file__).with_name("light.py")),)
@@ -25,10 +29,18 @@ class Job:
     folder: Path
     overrides: tuple[str, ...]
     program: tuple[str, ...]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    count_parts: Callable[[], int] | None = None
+    """How many there are, where the output is no folder."""
 
     @property
     def output(self) -> Path:
         return self.folder / "out"
+
+    @property
+    def begun(self) -> Path:
+        """A line for each shard that a worker of the light program began."""
+        return self.folder / "begun.txt"
 
     @property
     def arguments(self) -> list[str]:
@@ -38,24 +50,32 @@ class Job:
             spec.write_text(quickstart_text(self.output))
         return ["run", str(spec), *(word for each in self.overrides for word in ("--set", each))]
 
-    def start(self, arguments: list[str] | None = None) -> Command:
+    def start(self, arguments: list[str] | None = None, **streams: Any) -> Command:
         words = [*self.program, *(arguments or self.arguments)]
-        return Command(words, self.folder / "stderr.txt", self.output / "data")
+        environment = {"LIGHT_BEGUN": str(self.begun), **PLANTED, **self.environment}
+        count = self.count_parts or (lambda: _count_files(self.output / "data"))
+        return Command(words, self.folder / "stderr.txt", count, environment, **streams)
 
 
 class Command:
     """The command line at work, in a session of its own, so that its processes can be told from others."""
 
-    def __init__(self, arguments: list[str], log: Path, data: Path) -> None:
-        self._data = data
+    def __init__(
+        self,
+        arguments: list[str],
+        log: Path,
+        count_parts: Callable[[], int],
+        environment: Mapping[str, str],
+        **streams: Any,
+    ) -> None:
+        self.count_parts = count_parts
         self._log = log
         with log.open("wb") as stderr:
             self.process = subprocess.Popen(
                 [sys.executable, *arguments],
-                stdout=subprocess.DEVNULL,
-                stderr=stderr,
+                **{"stdout": subprocess.DEVNULL, "stderr": stderr, **streams},
                 start_new_session=True,
-                env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+                env={**os.environ, "PYTHONPATH": str(REPOSITORY), **environment},
             )
 
     @property
@@ -82,14 +102,16 @@ class Command:
             pass
         return None
 
-    def count_parts(self) -> int:
-        return len(list(self._data.iterdir())) if self._data.is_dir() else 0
-
     def wait_for_parts(self, more: int, timeout_s: float) -> None:
         """Until there are so many more parts, the process has ended, or the time is over."""
         wanted, deadline = self.count_parts() + more, time.monotonic() + timeout_s
         while self.is_alive and self.count_parts() < wanted and time.monotonic() < deadline:
             time.sleep(_POLL_S)
+
+    def signal_all(self, number: int) -> None:
+        """To every process at once, as a machine stands still, or goes."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, number)
 
     def wait(self, timeout_s: float = 120) -> int:
         return self.process.wait(timeout_s)
@@ -100,6 +122,10 @@ class Command:
         while left := self.list_processes():
             assert time.monotonic() < deadline, f"still alive after {timeout_s} s: {left}"
             time.sleep(0.05)
+
+
+def _count_files(folder: Path) -> int:
+    return len(list(folder.iterdir())) if folder.is_dir() else 0
 
 
 def _read_command(process: psutil.Process) -> str:

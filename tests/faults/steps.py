@@ -1,8 +1,7 @@
-"""A job killed at its first step on disk, at its second, at its third … until a run gets through.
+"""A job that dies, stops or fails at its first step, at its second, at its third … until a run gets through.
 
-A program of its own, because it forks: each run is a child of a process that has imported everything
-and started no thread, and takes a twentieth of a second. `python steps.py FOLDER` does it, checks what
-each death leaves and what the next run makes of it, and prints the steps.
+`python steps.py FOLDER ACTION local|s3` does it with one action (`failpoints.py`), checks what each fault
+leaves and what the next run makes of it, and prints the steps, one a line. For s3 AWS_ENDPOINT_URL is set.
 """
 
 from __future__ import annotations
@@ -11,109 +10,103 @@ import os
 import random
 import signal
 import sys
-import traceback
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import pyarrow.parquet as pq
-
-from batchneuron.run import run_job
-from tests.faults import light  # noqa: F401  # no torch, no tokenizer
-from tests.faults.harness import quickstart_spec, read_bits, require_readable, require_whole
+from tests.faults import forks
+from tests.faults.failpoints import KILL, STOP, Failpoints
+from tests.faults.forks import Ended, Files
+from tests.faults.harness import quickstart_spec
+from tests.faults.invariants import (
+    Truth,
+    read_truth,
+    require_finished,
+    require_little_done_again,
+    require_unfinished,
+)
+from tests.faults.places import Bucket, Disk, Place, open_bucket
 
 SEED = 7
 ROWS = 90
 JOB = (f"input.limit={ROWS}", "output.shard_rows=30", "backend.workers=0", "shapes.sequence_length=[64, 128]")
+MAY_END_WITH = {0, 75, 77, 78}
+"""Whatever a disk does: done, again later, not allowed, not on this machine."""
 
 
-class Deadline:
-    """Counts the steps of this process, and kills it at one of them."""
+@dataclass(slots=True)
+class Loop:
+    """One action, at every step."""
 
-    def __init__(self, last: int | None, log: Path) -> None:
-        self._left = last
-        self._log = log
+    place: Place
+    action: str
+    dice: random.Random = field(default_factory=lambda: random.Random(SEED))
 
-    def watch(self, owner: Any, name: str) -> None:
-        """Make each call of a function two steps: just before it and just after."""
-        function = getattr(owner, name)
+    def run(self) -> None:
+        ended = self.end("calm", 0)
+        assert ended.code == 0, ended
+        truth, n = read_truth(self.place.look("calm")), 0
+        while ended.step or not n:
+            n += 1
+            ended = (self.freeze if self.action == STOP else self.strike)(f"{n:03}", n, truth)
+            print(f"{n}: {ended.step or 'through'}: {ended.code}", flush=True)  # noqa: T201  # they are counted
 
-        def watched(*arguments: Any, **named: Any) -> Any:
-            self._step(f"before {name}")
-            result = function(*arguments, **named)
-            self._step(f"after {name}")
-            return result
+    def strike(self, name: str, n: int, truth: Truth) -> Ended:
+        """It dies, or is told of an error; the next may die too; the last one completes."""
+        first = self.end(name, n)
+        output = self.place.look(name)
+        is_tidy = not first.step.startswith("unlink")  # what cannot be removed stays for the next run
+        before = require_unfinished(output, first.code, has_tidied=is_tidy)
+        deaths = int(first.code < 0)
+        if self.action != KILL:
+            assert first.code in MAY_END_WITH, first
+        elif first.step:
+            second = self.end(name, self.dice.randint(1, 60))
+            before = require_unfinished(self.place.look(name), second.code)
+            deaths += int(second.code < 0)
+        last = self.end(name, 0)
+        assert last.code == 0, last
+        require_finished(self.place.look(name), truth, before)
+        self.place.require_tidy()
+        require_little_done_again(self.files(name).begun, truth, lost=max(1, deaths))
+        return first
 
-        setattr(owner, name, watched)
+    def freeze(self, name: str, n: int, truth: Truth) -> Ended:
+        """It stands still for longer than its lease lives; another does the rest; it goes on."""
+        files = self.files(name)
+        frozen = forks.start(self.spec(name), files, self.failpoints(files, n))
+        if not forks.wait_until_stopped(frozen):
+            require_finished(self.place.look(name), truth)
+            return Ended(0, "", "")
+        step = files.step.read_text()
+        other = self.end(name, 0)
+        assert other.code == 0, (step, other)
+        os.kill(frozen, signal.SIGCONT)
+        woken = forks.wait(frozen, files)
+        assert woken.code == 0, (step, woken)
+        require_finished(self.place.look(name), truth)
+        return Ended(0, step, "")
 
-    def watch_write(self, owner: Any, name: str, find_path: Callable[..., Path]) -> None:
-        """As `watch`, with a third step in the middle: half of the file is on disk."""
-        function = getattr(owner, name)
+    def end(self, name: str, n: int) -> Ended:
+        """One run, with its failpoint at the n-th step; 0: none."""
+        files = self.files(name)
+        return forks.wait(forks.start(self.spec(name), files, self.failpoints(files, n)), files)
 
-        def watched(*arguments: Any, **named: Any) -> Any:
-            result = function(*arguments, **named)
-            path = find_path(*arguments)
-            self._step(f"half of {name}", lambda: os.truncate(path, path.stat().st_size // 2))
-            self._step(f"after {name}")
-            return result
+    def failpoints(self, files: Files, n: int) -> Callable[[], None]:
+        def prepare() -> None:
+            self.place.watch(Failpoints("*", n, self.action, files.step))
 
-        setattr(owner, name, watched)
+        return prepare
 
-    def _step(self, name: str, before_death: Callable[[], None] = lambda: None) -> None:
-        if self._left is None:
-            return
-        self._left -= 1
-        if self._left == 0:
-            self._left = None
-            before_death()
-            self._log.write_text(name)
-            os.kill(os.getpid(), signal.SIGKILL)
+    def spec(self, name: str):
+        return quickstart_spec(self.place.folder / name, *JOB, f"output.path='{self.place.locate(name)}'")
 
-
-def run_until(output: Path, last: int | None) -> str | None:
-    """Run the job in a child that dies at that step: the step's name, None when it got through."""
-    log = output.with_suffix(".step")
-    log.unlink(missing_ok=True)
-    child = os.fork()
-    if child == 0:
-        try:
-            deadline = Deadline(last, log)
-            for name in ("link", "fsync", "unlink", "mkdir"):
-                deadline.watch(os, name)
-            deadline.watch(Path, "replace")
-            deadline.watch_write(Path, "write_bytes", lambda path, _: path)
-            deadline.watch_write(pq, "write_table", lambda _, path: path)
-            run_job(quickstart_spec(output, *JOB))
-        except BaseException:  # noqa: BLE001  # a child must not return into its parent's loop
-            traceback.print_exc()
-            os._exit(1)
-        os._exit(0)
-    _, status = os.waitpid(child, 0)
-    if os.WIFSIGNALED(status):
-        return log.read_text()
-    assert os.WEXITSTATUS(status) == 0, f"the run that dies at step {last} failed"
-    return None
-
-
-def main(folder: Path) -> None:
-    random_ = random.Random(SEED)
-    assert run_until(folder / "calm", None) is None
-    undisturbed = read_bits(folder / "calm")
-    step, name = 0, ""
-    while name is not None:
-        step += 1
-        output = folder / f"{step:03}"
-        name = run_until(output, step)
-        if (output / "data").is_dir():
-            require_readable(output)
-        second = run_until(output, random_.randint(1, 60)) if name is not None else None
-        if second is not None:
-            require_readable(output)
-        assert run_until(output, None) is None
-        require_whole(output, ROWS)
-        assert read_bits(output) == undisturbed
-        print(f"{step}: {name}; then {second}", flush=True)  # noqa: T201  # what the test shows when it fails
+    def files(self, name: str) -> Files:
+        return Files(self.place.folder / name)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    if sys.argv[3] == "s3":
+        open_bucket()
+    kind = {"local": Disk, "s3": Bucket}[sys.argv[3]]
+    Loop(kind(Path(sys.argv[1])), sys.argv[2]).run()

@@ -36,6 +36,7 @@ def wait_for_lease(folder, command):
     raise AssertionError(f"no lease of {command.process.pid}: {command.stderr}")
 
 
+@pytest.mark.case(25, 27)
 def test_a_runner_that_was_frozen_holds_nobody_up_and_spoils_nothing_when_it_wakes(tmp_path):
     commands = start_all(tmp_path, 5)
     frozen = commands[2]
@@ -56,6 +57,7 @@ def test_a_runner_that_was_frozen_holds_nobody_up_and_spoils_nothing_when_it_wak
     assert read_bits(tmp_path / "out") == read_bits(calm.output)
 
 
+@pytest.mark.case(28)
 def test_a_runner_whose_run_is_overwritten_ends_and_the_new_run_is_whole(tmp_path):
     job = Job(tmp_path / "job", (*JOB, "backend.workers=1"), LIGHT)
     old = job.start()

@@ -68,6 +68,7 @@ def require_rows_of_a_local_run(bucket, tmp_path):
     assert list(tmp_path.glob("batchneuron-*/*.inprogress")) == []
 
 
+@pytest.mark.case(3, 4)
 def test_killed_workers_and_a_killed_command_cost_nothing_but_time(bucket, tmp_path):
     command = start(tmp_path / "job", "backend.workers=2")
     wait_for_parts(command, bucket, 4)
@@ -88,6 +89,7 @@ def test_killed_workers_and_a_killed_command_cost_nothing_but_time(bucket, tmp_p
     require_rows_of_a_local_run(bucket, tmp_path)
 
 
+@pytest.mark.case(25)
 def test_two_runners_of_one_job_share_a_bucket_and_both_end_well(bucket, tmp_path):
     both = [start(tmp_path / name, "backend.workers=1") for name in ("one", "two")]
 

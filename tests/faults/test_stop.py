@@ -32,6 +32,7 @@ def working(tmp_path):
     command.process.kill()
 
 
+@pytest.mark.case(6)
 def test_ctrl_c_finishes_the_shards_in_hand_and_prints_the_command_that_resumes(working, tmp_path):
     job, command = working
 
@@ -51,6 +52,7 @@ def test_ctrl_c_finishes_the_shards_in_hand_and_prints_the_command_that_resumes(
     assert read_bits(job.output) == read_bits(calm.output)
 
 
+@pytest.mark.case(6)
 def test_ctrl_c_twice_ends_it_at_once(working):
     job, command = working
     for worker in command.list_workers():
@@ -67,6 +69,7 @@ def test_ctrl_c_twice_ends_it_at_once(working):
     assert "Traceback" not in command.stderr
 
 
+@pytest.mark.case(5)
 def test_sigterm_drains_and_asks_to_be_run_again(working):
     job, command = working
 
@@ -79,6 +82,26 @@ def test_sigterm_drains_and_asks_to_be_run_again(working):
     assert re.search(r"^  batchneuron run ", command.stderr, re.MULTILINE)
 
 
+@pytest.mark.case(5)
+def test_sigterm_gives_up_what_does_not_fit_in_the_grace(tmp_path):
+    job = Job(tmp_path / "job", JOB, LIGHT)
+    command = job.start([*job.arguments, "--grace", "1"])
+    command.wait_for_parts(1, timeout_s=60)
+    for worker in command.list_workers():
+        worker.suspend()  # nothing in hand can be finished
+    began = time.monotonic()
+
+    command.process.send_signal(signal.SIGTERM)
+
+    assert command.wait(timeout_s=20) == 75
+    assert time.monotonic() - began >= 1
+    command.require_alone()
+    require_readable(job.output)
+    assert re.search(r"^  batchneuron run .*--grace 1$", command.stderr, re.MULTILINE)
+    assert "Traceback" not in command.stderr
+
+
+@pytest.mark.case(6)
 @pytest.mark.parametrize("after_s", [0.05, 0.3, 0.6, 1.0])
 def test_ctrl_c_of_a_terminal_reaches_workers_that_are_still_starting(after_s, tmp_path):
     """A terminal sends it to the whole group: the parent, and workers in the middle of an import."""

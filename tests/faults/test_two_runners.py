@@ -3,6 +3,8 @@
 import json
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
+
 from tests.faults.harness import read_bits, require_whole
 from tests.faults.processes import LIGHT, Job
 
@@ -25,6 +27,7 @@ def run_all(jobs):
     return codes, [command.stderr for command in commands]
 
 
+@pytest.mark.case(25)
 def test_two_runners_of_one_job_share_the_work_and_both_end_well(tmp_path):
     out = f"output.path='{tmp_path / 'out'}'"
     jobs = [Job(tmp_path / name, (*JOB, out, "backend.workers=1"), LIGHT) for name in ("one", "two")]
@@ -38,6 +41,7 @@ def test_two_runners_of_one_job_share_the_work_and_both_end_well(tmp_path):
     assert read_bits(tmp_path / "out") == read_bits(calm.output)
 
 
+@pytest.mark.case(26)
 def test_another_job_is_refused_and_told_what_differs(tmp_path):
     job = Job(tmp_path / "job", (*JOB, "backend.workers=0"), LIGHT)
     assert job.start().wait() == 0
@@ -52,6 +56,7 @@ def test_another_job_is_refused_and_told_what_differs(tmp_path):
     assert read_bits(job.output) == before
 
 
+@pytest.mark.case(31)
 def test_a_part_that_got_lost_is_made_again_and_the_manifest_still_tells_the_truth(tmp_path):
     job = Job(tmp_path / "job", (*JOB, "backend.workers=0"), LIGHT)
     assert job.start().wait() == 0

@@ -17,7 +17,7 @@ demo: setup      ## label 23,517 real rows, and show what came out
 	@$(BIN)/batchneuron run jobs/quickstart.yaml
 	@$(BIN)/batchneuron report out/quickstart --against category
 
-test: setup      ## the tests; one of them: make test T=tests/test_plan.py
+test: setup      ## the tests; one of them: make test T=tests/planning/test_plan.py
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(T)
 
 check: setup     ## what CI runs: format, lint, types, tests

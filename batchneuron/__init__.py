@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from batchneuron.modeling import (
+    from batchneuron.interactive.modeling import (
         NeuronModelForFeatureExtraction,
         NeuronModelForImageClassification,
         NeuronModelForMaskedLM,
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
         NeuronModelForTokenClassification,
         NeuronSentenceTransformers,
     )
-    from batchneuron.pipelines import pipeline
-    from batchneuron.predictor import Predictor
+    from batchneuron.interactive.pipelines import pipeline
+    from batchneuron.interactive.predictor import Predictor
     from batchneuron.run import load_job, run_job
 
 __version__ = "0.1.0"
@@ -44,7 +44,8 @@ def __getattr__(name: str) -> Any:
     """The API, imported on first use (PEP 562): workers import this package and need none of it."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from batchneuron import modeling, pipelines, predictor, run
+    from batchneuron import run
+    from batchneuron.interactive import modeling, pipelines, predictor
 
     named = {"pipeline": pipelines, "Predictor": predictor}
     module = named.get(name, modeling if name.startswith("Neuron") else run)

@@ -209,7 +209,7 @@ class DeviceFault(WorkerFailed):
 
 
 class DiskFailed(WorkerFailed):
-    """An I/O error while writing: the file is lost, and is written again; a disk that goes on so is broken."""
+    """An I/O error while writing: the file is lost and written again; a disk that goes on so is broken."""
 
     exit_code = 78
 

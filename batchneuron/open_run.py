@@ -12,25 +12,25 @@ from dataclasses import dataclass, replace
 
 from pydantic import JsonValue
 
-from batchneuron.agreement import Parity
-from batchneuron.aside import Aside
-from batchneuron.calibrate import calibrate
-from batchneuron.compile import Compiled, CompileWatch, Sharing, compile_missing
 from batchneuron.engines import choose_aside, count_workers
 from batchneuron.errors import Incomplete, OutputConflict, ParityError, SourceChanged
-from batchneuron.fingerprint import name_differences
-from batchneuron.parity import check_parity, list_unchecked
-from batchneuron.plan import Plan, Shard, expect_part_bytes
-from batchneuron.prepare import Prepared, choose_shard_rows, fix_precision, make_order, make_plan
-from batchneuron.run_folder import RunFolder, draft_run
-from batchneuron.run_record import RunRecord
+from batchneuron.ledger.run_folder import RunFolder, draft_run
+from batchneuron.ledger.run_record import RunRecord
+from batchneuron.planning.fingerprint import name_differences
+from batchneuron.planning.plan import Plan, Shard, expect_part_bytes
+from batchneuron.planning.prepare import Prepared, choose_shard_rows, fix_precision, make_order, make_plan
+from batchneuron.programs.agreement import Parity
+from batchneuron.programs.calibrate import calibrate
+from batchneuron.programs.compile import Compiled, CompileWatch, Sharing, compile_missing
+from batchneuron.programs.parity import check_parity, list_unchecked
 from batchneuron.secrets import redact
 from batchneuron.sources.source import FileId
 from batchneuron.spec.sections import JobSpec
 from batchneuron.stores import open_store
 from batchneuron.tasks import find_kind
 from batchneuron.watch import Watch
-from batchneuron.work_order import WorkOrder
+from batchneuron.workers.aside import Aside
+from batchneuron.workers.work_order import WorkOrder
 
 _SAFE = "float32"
 _PARTS_PER_WORKER = 2  # one being written, one that S3 is taking its time with

@@ -13,20 +13,20 @@ from pathlib import Path
 from batchneuron.engines import Cluster, open_cluster_engine, open_engine
 from batchneuron.engines.engine import Engine
 from batchneuron.errors import DiskFailed, Incomplete, OutputUnwritable, Problem, SpecError, TooManyRejected
-from batchneuron.events import Event, PartDone, RowIsolated, WorkerLost
-from batchneuron.lease import Claims
-from batchneuron.leftover import delete_old_parts
+from batchneuron.ledger.lease import Claims
+from batchneuron.ledger.leftover import delete_old_parts
+from batchneuron.ledger.run_record import Progress
 from batchneuron.open_run import Opened, open_run
-from batchneuron.prepare import prepare
-from batchneuron.run_record import Progress
+from batchneuron.planning.prepare import prepare
 from batchneuron.sources.source import SkippedFile
 from batchneuron.spec.parse import load_spec, parse_spec
 from batchneuron.spec.sections import ErrorsSpec, JobSpec
 from batchneuron.stores import read_object
 from batchneuron.tasks import OPTIONS
-from batchneuron.ticket import Ticket
 from batchneuron.watch import Watch
-from batchneuron.work_order import WorkOrder
+from batchneuron.workers.events import Event, PartDone, RowIsolated, WorkerLost
+from batchneuron.workers.ticket import Ticket
+from batchneuron.workers.work_order import WorkOrder
 
 _PROGRESS_EVERY_S = 5.0
 _S3 = "s3://"

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from batchneuron.compile import CompileEvent
 from batchneuron.errors import ParityError
-from batchneuron.events import Event
-from batchneuron.plan import Shard
+from batchneuron.planning.plan import Shard
+from batchneuron.programs.compile import CompileEvent
+from batchneuron.workers.events import Event
 
 if TYPE_CHECKING:
     from batchneuron.open_run import Opened

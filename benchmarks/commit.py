@@ -26,18 +26,18 @@ import boto3
 import pyarrow as pa
 from moto.server import ThreadedMotoServer
 
-from batchneuron.events import PartDone, StageSeconds
-from batchneuron.fingerprint import Fingerprint
-from batchneuron.forecast import Forecast
-from batchneuron.handout import HandOut
-from batchneuron.plan import Plan, cut_shards
-from batchneuron.run_folder import RunFolder
-from batchneuron.run_names import part_name
-from batchneuron.run_record import Progress
-from batchneuron.shapes import Ladder, Shape
+from batchneuron.ledger.run_folder import RunFolder
+from batchneuron.ledger.run_names import part_name
+from batchneuron.ledger.run_record import Progress
+from batchneuron.planning.fingerprint import Fingerprint
+from batchneuron.planning.forecast import Forecast
+from batchneuron.planning.plan import Plan, cut_shards
+from batchneuron.planning.shapes import Ladder, Shape
 from batchneuron.sources.source import Block, FileId, FileInventory, Inventory
 from batchneuron.stores import open_store
 from batchneuron.stores.store import Draft, Store
+from batchneuron.workers.events import PartDone, StageSeconds
+from batchneuron.workers.handout import HandOut
 
 REPORT = Path(__file__).with_suffix(".md")
 SIZES_BYTES = (64 << 10, 16 << 20)

@@ -154,13 +154,13 @@ def time_ours(case: Case, folder: Path, rows: pa.Table) -> float:
     """`Task.decode` over all rows at once, as a worker calls it for a shard."""
     from batchneuron.backends.backend import CompileRequest
     from batchneuron.backends.torch_eager import TorchExecutable
-    from batchneuron.execute import execute
-    from batchneuron.ladder import LadderRequest, Sample, plan_ladder
     from batchneuron.model import resolve_model
-    from batchneuron.program import load_program
+    from batchneuron.planning.ladder import LadderRequest, Sample, plan_ladder
+    from batchneuron.programs.program import load_program
     from batchneuron.spec.sections import ModelSpec
+    from batchneuron.stages.execute import execute
+    from batchneuron.stages.tokenize import Limit
     from batchneuron.tasks import open_task
-    from batchneuron.tokenize import Limit
 
     model = resolve_model(ModelSpec(id=str(folder)), "")
     task = open_task(case.task, case.options, model)
@@ -184,7 +184,7 @@ def time_peer(case: Case, folder: Path, rows: pa.Table) -> float | None:
     from PIL import Image
     from transformers import pipeline
 
-    from batchneuron.program import quiet_transformers
+    from batchneuron.programs.program import quiet_transformers
 
     with quiet_transformers():
         pipe = pipeline(case.task, model=str(folder), device=-1, dtype="float32")
@@ -200,7 +200,7 @@ def time_peer(case: Case, folder: Path, rows: pa.Table) -> float | None:
 
 def measure(case: Case, folder: Path) -> Cost:
     """Both sides of one case, one after the other."""
-    from batchneuron.program import quiet_transformers
+    from batchneuron.programs.program import quiet_transformers
 
     with quiet_transformers():
         save_model(folder, case)

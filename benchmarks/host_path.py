@@ -29,23 +29,23 @@ import pyarrow as pa  # noqa: E402
 import pyarrow.parquet as pq  # noqa: E402
 
 from batchneuron.backends.backend import Backend, BackendFacts  # noqa: E402
-from batchneuron.cost import DeviceCost, ShapeCost, estimate_cost  # noqa: E402
-from batchneuron.decode import decode  # noqa: E402
-from batchneuron.encode import encode  # noqa: E402
-from batchneuron.execute import execute  # noqa: E402
-from batchneuron.plan import Plan, Shard  # noqa: E402
-from batchneuron.prepare import make_order, make_plan, prepare  # noqa: E402
-from batchneuron.run_folder import RunFolder, draft_run  # noqa: E402
-from batchneuron.runner import Runner  # noqa: E402
-from batchneuron.shapes import Shape  # noqa: E402
+from batchneuron.ledger.run_folder import RunFolder, draft_run  # noqa: E402
+from batchneuron.planning.cost import DeviceCost, ShapeCost, estimate_cost  # noqa: E402
+from batchneuron.planning.plan import Plan, Shard  # noqa: E402
+from batchneuron.planning.prepare import make_order, make_plan, prepare  # noqa: E402
+from batchneuron.planning.shapes import Shape  # noqa: E402
 from batchneuron.sources import open_source  # noqa: E402
 from batchneuron.spec.parse import parse_spec  # noqa: E402
 from batchneuron.spec.sections import JobSpec  # noqa: E402
+from batchneuron.stages.decode import decode  # noqa: E402
+from batchneuron.stages.encode import encode  # noqa: E402
+from batchneuron.stages.execute import execute  # noqa: E402
+from batchneuron.stages.runner import Runner  # noqa: E402
+from batchneuron.stages.write import write_part  # noqa: E402
 from batchneuron.stores import open_store  # noqa: E402
 from batchneuron.tasks import OPTIONS, open_task  # noqa: E402
-from batchneuron.work_order import WorkOrder  # noqa: E402
-from batchneuron.worker import Inbox, run_shards  # noqa: E402
-from batchneuron.write import write_part  # noqa: E402
+from batchneuron.workers.work_order import WorkOrder  # noqa: E402
+from batchneuron.workers.worker import Inbox, run_shards  # noqa: E402
 
 QUICKSTART = REPOSITORY / "jobs/quickstart"
 REPORT = Path(__file__).with_suffix(".md")

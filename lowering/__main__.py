@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
-from batchneuron.program import load_program, quiet_transformers
+from batchneuron.programs.program import load_program, quiet_transformers
 from lowering.outcome import HEADER, Outcome
-from tests.programs import Case, list_cases, make_request, save_model
+from tests.program_cases import Case, list_cases, make_request, save_model
 
 
 def main() -> int:

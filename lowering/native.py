@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from batchneuron.program import Program
-from batchneuron.shapes import Shape
+from batchneuron.planning.shapes import Shape
+from batchneuron.programs.program import Program
 from lowering.compare import check_error, measure_error
 from lowering.outcome import Finding, Outcome
 

@@ -14,8 +14,8 @@ import torch
 import torch_xla
 from torch_xla.debug import metrics
 
-from batchneuron.program import Program
-from batchneuron.shapes import Shape
+from batchneuron.planning.shapes import Shape
+from batchneuron.programs.program import Program
 from lowering.compare import check_error, measure_error
 from lowering.hlo import TYPES, Module
 from lowering.outcome import Finding, Outcome

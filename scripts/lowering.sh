@@ -21,6 +21,6 @@ PJRT_DEVICE=CPU XLA_FLAGS="--xla_backend_optimization_level=0 --xla_llvm_disable
     "$venv/bin/python" -m lowering xla "$@" || failed=1
 if [ $# -eq 0 ]; then
     echo "== the quick tests on PyTorch 2.9"
-    "$venv/bin/python" -m pytest tests/test_program.py tests/backends/test_torch.py tests/tasks || failed=1
+    "$venv/bin/python" -m pytest tests/programs/test_program.py tests/backends/test_torch.py tests/tasks || failed=1
 fi
 exit $failed

@@ -8,18 +8,18 @@ from pathlib import Path
 import multiprocess
 import pytest
 
-from batchneuron import roster, supervise, worker, worker_process
 from batchneuron.backends.backend import Core
-from batchneuron.events import (
+from batchneuron.planning.plan import Shard
+from batchneuron.workers import roster, supervise, worker, worker_process
+from batchneuron.workers.events import (
     CoreRetired,
     Failure,
     PartDone,
     StageSeconds,
     WorkerReady,
 )
-from batchneuron.plan import Shard
-from batchneuron.pulse import Pulse
-from batchneuron.supervise import Supervisor
+from batchneuron.workers.pulse import Pulse
+from batchneuron.workers.supervise import Supervisor
 
 SHARDS = tuple(Shard(index, index, ()) for index in range(12))
 CORES = (Core(0), Core(1))

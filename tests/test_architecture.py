@@ -6,7 +6,7 @@ import ast
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -19,76 +19,136 @@ LAYERS = [
     ["__main__"],
     ["cli"],
     ["aws"],
-    ["progress", "render", "render_folder", "render_machine", "render_status", "stop"],
-    ["sweep", "verify", "replay", "retry"],
-    ["preview", "precompile", "report", "status", "freeze", "doctor", "starter"],
-    ["predictor"],
+    [
+        "showing.progress",
+        "showing.render",
+        "showing.render_folder",
+        "showing.render_machine",
+        "showing.render_status",
+        "stop",
+    ],
+    ["ledger.sweep", "ledger.verify", "ledger.replay", "ledger.retry"],
+    [
+        "planning.preview",
+        "programs.precompile",
+        "ledger.report",
+        "ledger.status",
+        "planning.freeze",
+        "doctor",
+        "starter",
+    ],
+    ["interactive.predictor"],
     ["run"],
     ["open_run"],
-    ["prepare", "watch"],
+    ["planning.prepare", "watch"],
     ["engines"],
-    ["calibrate", "parity", "compile"],
-    ["compiler", "aside", "measure"],
-    ["supervise", "handout", "roster", "lease", "docket", "watchdog", "member"],
-    ["worker_process"],
-    ["crew", "rebuild"],
-    ["worker"],
-    ["runner"],
-    ["work_order", "leftover"],
-    ["run_folder"],
-    ["run_names"],
-    ["run_record"],
-    ["pipelines"],
-    ["modeling"],
-    ["static_program", "present"],
-    ["saved_model"],
-    ["canary"],
-    ["encode", "execute", "decode", "columns", "holes", "write", "artifacts", "compare"],
-    ["program", "optimum_folder", "agreement"],
-    ["attention"],
+    ["programs.calibrate", "programs.parity", "programs.compile"],
+    ["programs.compiler", "workers.aside", "programs.measure"],
+    [
+        "workers.supervise",
+        "workers.handout",
+        "workers.roster",
+        "ledger.lease",
+        "workers.docket",
+        "workers.watchdog",
+        "workers.member",
+    ],
+    ["workers.worker_process"],
+    ["workers.crew", "workers.rebuild"],
+    ["workers.worker"],
+    ["stages.runner"],
+    ["workers.work_order", "ledger.leftover"],
+    ["ledger.run_folder"],
+    ["ledger.run_names"],
+    ["ledger.run_record"],
+    ["interactive.pipelines"],
+    ["interactive.modeling"],
+    ["interactive.static_program", "interactive.present"],
+    ["interactive.saved_model"],
+    ["stages.canary"],
+    [
+        "stages.encode",
+        "stages.execute",
+        "stages.decode",
+        "stages.columns",
+        "stages.holes",
+        "stages.write",
+        "artifacts",
+        "programs.compare",
+    ],
+    ["programs.program", "programs.optimum_folder", "programs.agreement"],
+    ["programs.attention"],
     ["backends", "stores"],
     ["tasks"],
-    ["tokenize"],
-    ["fast_tokenizer"],
-    ["signature"],
-    ["input_notes", "items", "model", "events", "case", "isolate"],
-    ["plan", "ticket", "gather"],
-    ["forecast"],
-    ["ladder"],
-    ["shapes", "cost", "fingerprint"],
+    ["stages.tokenize"],
+    ["stages.fast_tokenizer"],
+    ["programs.signature"],
+    ["input_notes", "stages.items", "model", "workers.events", "workers.case", "workers.isolate"],
+    ["planning.plan", "workers.ticket", "stages.gather"],
+    ["planning.forecast"],
+    ["planning.ladder"],
+    ["planning.shapes", "planning.cost", "planning.fingerprint"],
     ["sources"],
     ["spec"],
-    ["disk", "pulse", "rejection", "secrets", "user_cache"],
-    ["errors", "stretches"],
-    ["__init__"],
+    ["disk", "workers.pulse", "rejection", "secrets", "user_cache"],
+    ["errors", "workers.stretches"],
+    ["__init__", "planning", "stages", "programs", "workers", "ledger", "interactive", "showing"],
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 # Imported inside a function, on first use: what a torch backend loads, and the package's public API.
-LAZY = {("backends", "program")} | {("__init__", name) for name in ("run", "pipelines", "modeling", "predictor")}
+LAZY = {("backends", "programs.program")} | {
+    ("__init__", name)
+    for name in ("run", "interactive.pipelines", "interactive.modeling", "interactive.predictor")
+}
 BANNED_NAMES = {"utils", "common", "helpers", "base", "manager", "core"}
 
 # Which libraries are whose.
 OWNERS = {
     "click": {"cli"},
-    "multiprocess": {"aside", "compile", "compiler", "worker", "worker_process"},
+    "multiprocess": {
+        "workers.aside",
+        "programs.compile",
+        "programs.compiler",
+        "workers.worker",
+        "workers.worker_process",
+    },
     "ray": {"engines"},
     "datasets": {"sources"},
-    "PIL": {"tasks", "present"},
-    "torch": {"program", "attention", "tasks", "backends", "static_program", "modeling", "present"},
+    "PIL": {"tasks", "interactive.present"},
+    "torch": {
+        "programs.program",
+        "programs.attention",
+        "tasks",
+        "backends",
+        "interactive.static_program",
+        "interactive.modeling",
+        "interactive.present",
+    },
     "torch_neuronx": {"backends"},
     "openvino": {"backends"},
     "boto3": {"artifacts", "aws", "stores"},
     "transformers": {
-        *{"program", "attention", "fast_tokenizer", "backends", "tasks"},
-        *{"saved_model", "static_program", "present", "modeling", "pipelines"},
+        *{"programs.program", "programs.attention", "stages.fast_tokenizer", "backends", "tasks"},
+        *{
+            "interactive.saved_model",
+            "interactive.static_program",
+            "interactive.present",
+            "interactive.modeling",
+            "interactive.pipelines",
+        },
     },
     "ruamel": {"spec"},
-    "rich": {"cli", "progress", "render"},
+    "rich": {"cli", "showing.progress", "showing.render"},
 }
 
 
 def layer_of(path: Path) -> str:
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    return find_layer(path.relative_to(PACKAGE).with_suffix("").parts)
+
+
+def find_layer(parts: Sequence[str]) -> str:
+    """A folder is a layer, or each of its modules is one."""
+    return dotted if (dotted := ".".join(parts[:2])) in RANK else parts[0]
 
 
 def iter_imports(path: Path) -> Iterator[tuple[str, bool, int]]:
@@ -125,11 +185,11 @@ def test_a_module_imports_downwards_only(path):
     own = RANK[layer_of(path)]
     for name, _, line in iter_imports(path):
         parts = name.split(".")
-        if parts[0] != "batchneuron" or len(parts) == 1 or parts[1] not in RANK:
+        if parts[0] != "batchneuron" or len(parts) == 1 or (layer := find_layer(parts[1:])) not in RANK:
             continue
-        if (layer_of(path), parts[1]) in LAZY:
+        if (layer_of(path), layer) in LAZY:
             continue
-        assert RANK[parts[1]] >= own, f"{path}:{line} imports {name}, which stands above it"
+        assert RANK[layer] >= own, f"{path}:{line} imports {name}, which stands above it"
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
@@ -157,14 +217,16 @@ def test_only_the_two_mains_catch_everything(path):
             broad = node.type is None or getattr(node.type, "id", "") in {"Exception", "BaseException"}
             passes_on = isinstance(node.body[-1], ast.Raise) and node.body[-1].exc is None
             assert (
-                not broad or passes_on or path.relative_to(PACKAGE).as_posix() in {"cli/main.py", "worker.py"}
+                not broad
+                or passes_on
+                or path.relative_to(PACKAGE).as_posix() in {"cli/main.py", "workers/worker.py"}
             ), f"{path}:{node.lineno}"
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_the_environment_is_read_by_its_owners_only(path):
     """Variables in a spec, the cache's place, a scheduler's number for its job, and what a backend owns."""
-    owners = {"spec/parse.py", "user_cache.py", "worker.py", "ticket.py"}
+    owners = {"spec/parse.py", "user_cache.py", "workers/worker.py", "workers/ticket.py"}
     relative = path.relative_to(PACKAGE).as_posix()
     reads = "os.environ" in path.read_text() or "os.getenv" in path.read_text()
     assert not reads or relative in owners or relative.startswith("backends/")
@@ -183,7 +245,20 @@ def test_only_the_neuron_backends_know_the_sdk(path):
 
 @pytest.mark.parametrize(
     "name",
-    ["batchneuron", *(f"batchneuron.{name}" for name in ("cli", "run", "worker", "pipelines", "modeling", "predictor"))],
+    [
+        "batchneuron",
+        *(
+            f"batchneuron.{name}"
+            for name in (
+                "cli",
+                "run",
+                "workers.worker",
+                "interactive.pipelines",
+                "interactive.modeling",
+                "interactive.predictor",
+            )
+        ),
+    ],
 )
 def test_importing_is_light(name):
     """The parent plans and supervises without a framework; a worker's environment comes before torch."""

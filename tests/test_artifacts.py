@@ -25,9 +25,9 @@ from batchneuron.artifacts.program_sources import NEVER_TRACED, digest_modules, 
 from batchneuron.backends.backend import CompileRequest
 from batchneuron.backends.torch_eager import TorchBackend
 from batchneuron.errors import ArtifactMismatch, BackendError
+from batchneuron.interactive.static_program import plain_kind
 from batchneuron.model import Model
-from batchneuron.shapes import Ladder, Shape
-from batchneuron.static_program import plain_kind
+from batchneuron.planning.shapes import Ladder, Shape
 from batchneuron.tasks import KINDS
 from tests.backends.arithmetic import ArithmeticBackend
 
@@ -95,7 +95,11 @@ def copy_package(folder, edited):
     return folder
 
 
-ROOTS = ("batchneuron.program", "batchneuron.backends.torch_eager", "batchneuron.tasks.text_classification")
+ROOTS = (
+    "batchneuron.programs.program",
+    "batchneuron.backends.torch_eager",
+    "batchneuron.tasks.text_classification",
+)
 
 
 @pytest.mark.parametrize(
@@ -133,9 +137,9 @@ def test_what_is_passed_over_does_no_arithmetic_of_models():
 @pytest.mark.parametrize("task", KINDS)
 def test_the_program_of_every_task_has_its_parts(task):
     request = replace(REQUEST, task=task)
-    roots = ("batchneuron.program", KINDS[task].open.__module__)
+    roots = ("batchneuron.programs.program", KINDS[task].open.__module__)
 
-    assert {"batchneuron.program", "batchneuron.model", "batchneuron.tasks.task"} <= find_modules(
+    assert {"batchneuron.programs.program", "batchneuron.model", "batchneuron.tasks.task"} <= find_modules(
         roots
     ).keys()
     assert digest_sources(ArithmeticBackend(), request) != digest_sources(TorchBackend(None, None), request)
@@ -148,7 +152,7 @@ def test_a_program_without_a_head_takes_every_task_s_file_into_account(monkeypat
 
     digest_sources(ArithmeticBackend(), CompileRequest(kind.name, {}, MODEL, kind))
 
-    assert {"batchneuron.static_program", "batchneuron.tasks.feature_extraction"} <= set(seen)
+    assert {"batchneuron.interactive.static_program", "batchneuron.tasks.feature_extraction"} <= set(seen)
 
 
 def test_each_shape_has_its_own_unless_one_serves_all():

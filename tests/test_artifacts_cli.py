@@ -9,9 +9,9 @@ from click.testing import CliRunner
 from batchneuron.artifacts import default_cache
 from batchneuron.cli import cli
 from batchneuron.cli.artifacts import describe_event
-from batchneuron.compile import CompileEvent
 from batchneuron.errors import BackendError
-from batchneuron.shapes import Shape
+from batchneuron.planning.shapes import Shape
+from batchneuron.programs.compile import CompileEvent
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ from moto.server import ThreadedMotoServer
 from batchneuron.artifacts import compile_artifact, is_intact, list_artifacts, s3_share
 from batchneuron.artifacts.entry import read_entry
 from batchneuron.artifacts.s3_share import open_s3_share
-from batchneuron.compile import CompileWatch, Sharing, compile_missing
 from batchneuron.errors import BackendError
-from batchneuron.shapes import Ladder
+from batchneuron.planning.shapes import Ladder
+from batchneuron.programs.compile import CompileWatch, Sharing, compile_missing
 from batchneuron.stores.s3_client import create_object, open_client
 from tests.backends.arithmetic import ArithmeticBackend
 from tests.test_artifacts import LADDER, REQUEST, SHAPE

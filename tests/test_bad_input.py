@@ -8,13 +8,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from batchneuron import encode
 from batchneuron.backends.torch_eager import TorchBackend
-from batchneuron.canary import is_uniform
 from batchneuron.cli import main
-from batchneuron.execute import execute
-from batchneuron.shapes import Ladder, Shape
+from batchneuron.planning.shapes import Ladder, Shape
 from batchneuron.sources import jsonl, lines
+from batchneuron.stages import encode
+from batchneuron.stages.canary import is_uniform
+from batchneuron.stages.execute import execute
 from tests.backends.arithmetic import load_all, make_items
 from tests.sources.test_bad_files import write_damaged
 

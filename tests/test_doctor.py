@@ -14,7 +14,7 @@ from batchneuron.backends.neuron_stack import Stack
 from batchneuron.backends.survey import Disk, Hub, Neuron, Survey, survey_machine
 from batchneuron.doctor import examine_job, examine_machine
 from batchneuron.errors import BackendError
-from batchneuron.render_machine import render_checks, render_devices, show_range
+from batchneuron.showing.render_machine import render_checks, render_devices, show_range
 
 GIB = 1 << 30
 NO_STACK = Stack("none", {"torch": "2.14.1"})

@@ -12,12 +12,12 @@ import batchneuron
 from batchneuron import pipeline
 from batchneuron.artifacts import default_cache
 from batchneuron.errors import ModelError
-from batchneuron.modeling import (
+from batchneuron.interactive.modeling import (
     NeuronModelForQuestionAnswering,
     NeuronModelForSequenceClassification,
     NeuronSentenceTransformers,
 )
-from batchneuron.pipelines import InputRefused
+from batchneuron.interactive.pipelines import InputRefused
 from batchneuron.run import run_job
 from batchneuron.tasks import KINDS
 from tests.faults.harness import read_rows

@@ -10,11 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from batchneuron import tasks
-from batchneuron.cost import estimate_cost
 from batchneuron.errors import ColumnMissing, ModelError, SourceNotFound, SpecError
-from batchneuron.fingerprint import name_differences
-from batchneuron.prepare import make_order, make_plan, prepare
-from batchneuron.run_record import RunRecord
+from batchneuron.ledger.run_record import RunRecord
+from batchneuron.planning.cost import estimate_cost
+from batchneuron.planning.fingerprint import name_differences
+from batchneuron.planning.prepare import make_order, make_plan, prepare
 from tests.tiny import MAX_POSITIONS, save_bert
 
 RECORD = RunRecord("f" * 64, "0" * 8, {}, "plan", 1, 42, {})
@@ -239,7 +239,7 @@ def test_a_long_input_is_sampled_at_the_head_of_some_shards(make_spec, tmp_path)
 def test_finding_things_out_needs_neither_torch_nor_a_tokenizer(classifier, rows_folder, tmp_path):
     code = f"""
 import sys
-from batchneuron.prepare import prepare
+from batchneuron.planning.prepare import prepare
 from batchneuron.spec.sections import InputSpec, JobSpec, ModelSpec, OutputSpec
 spec = JobSpec(task="text-classification", model=ModelSpec(id={str(classifier)!r}),
                input=InputSpec(path={str(rows_folder)!r}), output=OutputSpec(path="out"))
@@ -265,9 +265,9 @@ def test_a_shard_is_as_many_rows_as_a_core_does_in_its_time(make_spec, tmp_path,
     shapes = ("shapes.batch_size=4", "shapes.sequence_length=[8]", "input.keep=[]", "output.shard_rows=auto")
     prepared = prepare(make_spec(f"input.path={tmp_path / 'rows.parquet'}", *shapes))
     cost = estimate_cost(prepared.backend.facts.cost, prepared.request.model.config)
-    monkeypatch.setattr("batchneuron.plan.MIN_SHARD_ROWS", 1)
-    monkeypatch.setattr("batchneuron.plan.LEAST_SHARDS", 1)
-    monkeypatch.setattr("batchneuron.plan.SHARD_S", 100.9 * cost.call_s(4, 8) / 4)
+    monkeypatch.setattr("batchneuron.planning.plan.MIN_SHARD_ROWS", 1)
+    monkeypatch.setattr("batchneuron.planning.plan.LEAST_SHARDS", 1)
+    monkeypatch.setattr("batchneuron.planning.plan.SHARD_S", 100.9 * cost.call_s(4, 8) / 4)
 
     plan = make_plan(prepared)
 

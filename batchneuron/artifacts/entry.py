@@ -16,7 +16,7 @@ from pydantic import JsonValue, TypeAdapter, ValidationError
 
 from batchneuron.artifacts.identity import Identity, name_identity
 from batchneuron.errors import BackendError
-from batchneuron.fingerprint import digest_json
+from batchneuron.planning.fingerprint import digest_json
 
 INDEX = "artifact.json"
 

@@ -12,8 +12,8 @@ from pydantic import JsonValue
 
 from batchneuron.artifacts.program_sources import digest_sources
 from batchneuron.backends.backend import Backend, CompileRequest
-from batchneuron.fingerprint import digest_json
-from batchneuron.shapes import Shape
+from batchneuron.planning.fingerprint import digest_json
+from batchneuron.planning.shapes import Shape
 
 Identity = Mapping[str, JsonValue]
 _ALIKE = ("task", "kind", "shape")

@@ -25,7 +25,7 @@ from batchneuron.artifacts.locks import tell_builder, try_build_lock
 from batchneuron.artifacts.publish import make_scratch, prepare_cache, publish, remove_leftovers
 from batchneuron.backends.backend import Backend, CompileRequest
 from batchneuron.errors import ArtifactMismatch, BackendError
-from batchneuron.shapes import Ladder, Shape
+from batchneuron.planning.shapes import Ladder, Shape
 from batchneuron.user_cache import user_cache
 
 _POLL_S = 0.2

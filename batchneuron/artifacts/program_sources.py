@@ -19,18 +19,10 @@ from batchneuron.tasks import find_kind
 
 NEVER_TRACED = frozenset(
     {
-        "spec",
-        "sources",
-        "stores",
-        "artifacts",
-        "events",
-        "saved_model",
-        "execute",
-        "tokenize",
-        "plan",
-        "ladder",
+        *("spec", "sources", "stores", "artifacts", "workers", "ledger", "interactive.saved_model"),
+        *("stages.execute", "stages.tokenize", "rejection", "secrets", "disk", "errors"),
+        *(f"planning.{name}" for name in ("plan", "ladder", "forecast", "cost", "fingerprint")),
     }
-    | {"forecast", "cost", "fingerprint", "rejection", "secrets", "disk", "errors"}
 )
 """Parts of the package that no tracing reaches; imports are followed into all others, new ones included."""
 _PACKAGE = Path(__file__).parent.parent
@@ -41,7 +33,7 @@ _PARSER = threading.Lock()  # CPython 3.11 counts how deep it is for all threads
 def digest_sources(backend: Backend, request: CompileRequest) -> str:
     """SHA-256 over the source files of the program, 64 hex digits."""
     kind = request.kind or find_kind(request.task)
-    roots = {f"{_NAME}.program", type(backend).__module__, getattr(kind.open, "__module__", "")}
+    roots = {f"{_NAME}.programs.program", type(backend).__module__, getattr(kind.open, "__module__", "")}
     if request.kind is not None:  # made while running, it may wrap any task
         roots |= {f"{_NAME}.tasks.{path.stem}" for path in (_PACKAGE / "tasks").glob("*.py")}
     foreign = sorted(name for name in roots if name.partition(".")[0] != _NAME)
@@ -71,7 +63,7 @@ def find_modules(roots: tuple[str, ...], package: Path = _PACKAGE) -> dict[str, 
         if path is None or name in found:
             continue
         found[name] = path
-        waiting += [name for name in _list_imports(path) if _part_of(name) not in NEVER_TRACED]
+        waiting += [name for name in _list_imports(path) if not _is_never_traced(name)]
     return found
 
 
@@ -82,8 +74,9 @@ def _path_of(name: str, package: Path) -> Path | None:
     return path if parts[0] == _NAME and len(parts) > 1 and path.is_file() else None
 
 
-def _part_of(name: str) -> str:
-    return name.split(".")[1] if name.startswith(f"{_NAME}.") else ""
+def _is_never_traced(name: str) -> bool:
+    parts = name.split(".")
+    return parts[0] == _NAME and not NEVER_TRACED.isdisjoint({".".join(parts[1:2]), ".".join(parts[1:3])})
 
 
 def _list_imports(path: Path) -> list[str]:

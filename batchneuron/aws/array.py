@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from batchneuron.freeze import Frozen
+from batchneuron.planning.freeze import Frozen
 
 MAX_CHILDREN = 10_000  # of an array job; 1 is a plain job (Batch user guide: "Array jobs")
 _SHARDS_PER_WORKER = 8  # fewer, and starting an instance takes longer than the work it is given

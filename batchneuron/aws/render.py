@@ -7,8 +7,8 @@ import shlex
 from batchneuron.aws.submit import Submission
 from batchneuron.aws.wait import News
 from batchneuron.backends.neuron_chips import describe_prices
-from batchneuron.render import count
-from batchneuron.render_status import render_line
+from batchneuron.showing.render import count
+from batchneuron.showing.render_status import render_line
 
 
 def render_submission(done: Submission) -> str:

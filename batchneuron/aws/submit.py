@@ -13,7 +13,7 @@ from batchneuron.aws.machine import Machine, find_machine, fit_spec
 from batchneuron.aws.stack import Place, read_place
 from batchneuron.aws.validate import require_valid
 from batchneuron.errors import BackendError, Problem, SpecError
-from batchneuron.freeze import Frozen, freeze_job
+from batchneuron.planning.freeze import Frozen, freeze_job
 from batchneuron.spec.sections import JobSpec
 
 

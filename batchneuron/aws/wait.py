@@ -18,7 +18,7 @@ from batchneuron.errors import (
     Problem,
     SpecError,
 )
-from batchneuron.status import Status, follow_run
+from batchneuron.ledger.status import Status, follow_run
 
 _OVER = ("SUCCEEDED", "FAILED")
 _EVERY_S = 15.0

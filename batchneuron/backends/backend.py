@@ -13,10 +13,10 @@ from typing import Protocol
 
 from pydantic import JsonValue
 
-from batchneuron.cost import DeviceCost
-from batchneuron.items import Tensor
 from batchneuron.model import Model
-from batchneuron.shapes import Shape
+from batchneuron.planning.cost import DeviceCost
+from batchneuron.planning.shapes import Shape
+from batchneuron.stages.items import Tensor
 from batchneuron.tasks.task import TaskKind
 
 

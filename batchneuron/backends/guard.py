@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from batchneuron.errors import ProgramError
-from batchneuron.items import Tensor
-from batchneuron.shapes import Shape
-from batchneuron.signature import TensorSpec, require_inputs
+from batchneuron.planning.shapes import Shape
+from batchneuron.programs.signature import TensorSpec, require_inputs
+from batchneuron.stages.items import Tensor
 
 _OURS = "this is a bug of ours: please report it"
 

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from batchneuron.errors import CompileError
-from batchneuron.shapes import Shape
+from batchneuron.planning.shapes import Shape
 
 LOG = "log-neuron-cc.txt"
 """The compiler's own name for it."""

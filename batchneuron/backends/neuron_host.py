@@ -34,10 +34,10 @@ from batchneuron.backends.neuron_stack import (
 )
 from batchneuron.backends.neuron_status import Scene
 from batchneuron.backends.neuron_workers import make_workers
-from batchneuron.cost import DeviceCost
 from batchneuron.errors import BackendError
 from batchneuron.model import Model
-from batchneuron.shapes import Shape
+from batchneuron.planning.cost import DeviceCost
+from batchneuron.planning.shapes import Shape
 from batchneuron.spec.sections import BackendSpec
 
 # NeuronCore-v2: one architecture in three families.

@@ -28,10 +28,10 @@ from batchneuron.backends.neuron_signature import Signature, measure_signature, 
 from batchneuron.backends.neuron_workers import tool_path
 from batchneuron.errors import CompileError
 from batchneuron.model import Model
-from batchneuron.shapes import Shape
+from batchneuron.planning.shapes import Shape
 
 if TYPE_CHECKING:
-    from batchneuron.program import Program
+    from batchneuron.programs.program import Program
 
 _LOG = "compile.log"
 _INTERPRETER_BYTES = 2000 << 20  # Python, torch, torch_neuronx, transformers, a shard's rows
@@ -156,7 +156,7 @@ class NativeBackend:
         return self._programs[key]
 
     def _load_program(self, request: CompileRequest) -> Program:
-        from batchneuron.program import load_program
+        from batchneuron.programs.program import load_program
 
         return load_program(request, self._precision)
 

@@ -16,9 +16,9 @@ from batchneuron.backends.backend import Backend, Executable
 from batchneuron.backends.guard import Guard
 from batchneuron.backends.neuron_trace import TraceBackend, load_script
 from batchneuron.errors import ArtifactMismatch, BackendError
-from batchneuron.items import Tensor
-from batchneuron.shapes import Shape
-from batchneuron.signature import TensorSpec
+from batchneuron.planning.shapes import Shape
+from batchneuron.programs.signature import TensorSpec
+from batchneuron.stages.items import Tensor
 
 _TEXT_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from batchneuron.backends.neuron_status import Scene, translate
 from batchneuron.errors import BackendError, ProgramError
-from batchneuron.items import Tensor
-from batchneuron.shapes import Shape
+from batchneuron.planning.shapes import Shape
+from batchneuron.stages.items import Tensor
 
 if TYPE_CHECKING:
-    from batchneuron.program import Program
+    from batchneuron.programs.program import Program
 
 _DEVICE = "neuron:0"  # a worker sees one core
 _OURS = "this is a bug of ours: please report it"

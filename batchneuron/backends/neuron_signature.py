@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from batchneuron.errors import ArtifactMismatch
-from batchneuron.shapes import Shape
-from batchneuron.signature import TensorSpec
+from batchneuron.planning.shapes import Shape
+from batchneuron.programs.signature import TensorSpec
 
 if TYPE_CHECKING:
-    from batchneuron.program import Program
+    from batchneuron.programs.program import Program
 
 _FILE = "tensors.json"
 

@@ -25,13 +25,13 @@ from batchneuron.backends.neuron_host import NeuronHost, compiler_bytes
 from batchneuron.backends.neuron_signature import measure_signature, read_signature
 from batchneuron.backends.neuron_status import Scene, translate
 from batchneuron.backends.neuron_workers import borrow_environment, tool_path
-from batchneuron.items import Tensor
 from batchneuron.model import Model
-from batchneuron.shapes import Shape
+from batchneuron.planning.shapes import Shape
 from batchneuron.spec.sections import ModelSpec
+from batchneuron.stages.items import Tensor
 
 if TYPE_CHECKING:
-    from batchneuron.program import Program
+    from batchneuron.programs.program import Program
 
 _PROGRAM = "model.pt"
 _LOG = "compile.log"
@@ -87,7 +87,7 @@ class TraceBackend:
     def _compile(self, request: CompileRequest, shape: Shape, folder: Path) -> None:
         import torch
 
-        from batchneuron.program import load_program
+        from batchneuron.programs.program import load_program
 
         program = load_program(request, self.model_spec.dtype)
         signature = measure_signature(program, shape)  # a model that fails fails here, with its own words

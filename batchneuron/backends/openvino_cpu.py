@@ -30,13 +30,13 @@ from batchneuron.backends.openvino_runtime import (
     make_properties,
     run,
 )
-from batchneuron.cost import DeviceCost
 from batchneuron.errors import BackendError
-from batchneuron.items import Tensor
 from batchneuron.model import Model
-from batchneuron.shapes import Shape
-from batchneuron.signature import TensorSpec, require_inputs
+from batchneuron.planning.cost import DeviceCost
+from batchneuron.planning.shapes import Shape
+from batchneuron.programs.signature import TensorSpec, require_inputs
 from batchneuron.spec.sections import BackendSpec, ModelSpec
+from batchneuron.stages.items import Tensor
 
 _MODEL = "program.xml"
 _SIGNATURE = "program.json"
@@ -201,7 +201,7 @@ class OpenVinoBackend:
         return self._models[folder]
 
     def _load_program(self, request: CompileRequest) -> Any:
-        from batchneuron.program import load_program
+        from batchneuron.programs.program import load_program
 
         # Weights of another type are rounded to it, as the spec says, and read as float32 from there on.
         return load_program(request, self.model_spec.dtype).float()

@@ -14,12 +14,12 @@ import numpy as np
 from pydantic import JsonValue
 
 from batchneuron.errors import CompileError
-from batchneuron.items import Tensor
-from batchneuron.signature import TensorSpec
+from batchneuron.programs.signature import TensorSpec
+from batchneuron.stages.items import Tensor
 
 if TYPE_CHECKING:
-    from batchneuron.program import Program
-    from batchneuron.shapes import Shape
+    from batchneuron.planning.shapes import Shape
+    from batchneuron.programs.program import Program
 
 _TELEMETRY = "openvino_telemetry"
 _PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
@@ -89,7 +89,7 @@ def convert(program: Program, shape: Shape) -> Any:
     """
     import torch
 
-    from batchneuron.program import quiet_transformers
+    from batchneuron.programs.program import quiet_transformers
 
     openvino = import_openvino()
     failures: tuple[type[Exception], ...] = (RuntimeError, *_conversion_failures(openvino))

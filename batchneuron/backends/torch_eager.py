@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 
 from batchneuron.backends.backend import BackendFacts, CompileRequest, Core
 from batchneuron.backends.machine import cpu_target, list_cpus
-from batchneuron.items import Tensor
 from batchneuron.model import Model
-from batchneuron.shapes import Shape
-from batchneuron.signature import require_inputs
+from batchneuron.planning.shapes import Shape
+from batchneuron.programs.signature import require_inputs
 from batchneuron.spec.sections import BackendSpec, ModelSpec
+from batchneuron.stages.items import Tensor
 
 if TYPE_CHECKING:
-    from batchneuron.program import Program
+    from batchneuron.programs.program import Program
 
 _RECIPE = "program.json"
 _INTERPRETER_BYTES = 700 << 20  # Python, torch, transformers, a shard's rows
@@ -114,7 +114,7 @@ class TorchBackend:
     def _load_program(self, request: CompileRequest) -> Program:
         import torch
 
-        from batchneuron.program import load_program
+        from batchneuron.programs.program import load_program
 
         torch.set_num_threads(1)
         return load_program(request, self._precision)

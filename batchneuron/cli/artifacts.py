@@ -24,7 +24,7 @@ from batchneuron.errors import BackendError, Interrupted
 
 if TYPE_CHECKING:
     from batchneuron.artifacts.upkeep import Cleared, Kept
-    from batchneuron.compile import Compiled, CompileEvent
+    from batchneuron.programs.compile import Compiled, CompileEvent
     from batchneuron.spec.sections import JobSpec
 
 _TARGETS = ("inf2", "trn1", "trn1n", "trn2", "trn3")
@@ -77,8 +77,8 @@ def _compile(spec: JobSpec, *, allow_remote_code: bool, jobs: int | None) -> Com
     Raises:
         Interrupted: Ctrl-C; what was compiled is kept.
     """
-    from batchneuron.compile import CompileWatch, Sharing
-    from batchneuron.precompile import compile_job
+    from batchneuron.programs.compile import CompileWatch, Sharing
+    from batchneuron.programs.precompile import compile_job
 
     sharing = Sharing(spec.backend.artifacts, spec.backend.artifacts_lock, offers_all=True)
     watch = CompileWatch(on_event=lambda event: say(describe_event(event)))

@@ -12,7 +12,7 @@ import click
 from batchneuron.cli.arguments import as_json_flag, output_folder, print_record, remote_code, say
 
 if TYPE_CHECKING:
-    from batchneuron.replay import Wish
+    from batchneuron.ledger.replay import Wish
 
 
 @click.command()
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 @as_json_flag
 def status(output: str, watch: bool, every: float, as_json: bool) -> None:
     """How far a run has come, wherever it runs: shards, rows, pace, who works, who fell silent."""
-    from batchneuron.render_status import render_line, render_status
-    from batchneuron.status import follow_run, read_status
+    from batchneuron.ledger.status import follow_run, read_status
+    from batchneuron.showing.render_status import render_line, render_status
 
     if watch:
         for found in follow_run(output, every):
@@ -40,7 +40,7 @@ def status(output: str, watch: bool, every: float, as_json: bool) -> None:
 
 def _read_wish(_context: click.Context, _parameter: click.Parameter, text: str | None) -> Wish | None:
     """`1%` or `500`."""
-    from batchneuron.replay import Wish
+    from batchneuron.ledger.replay import Wish
 
     if text is None:
         return None
@@ -74,13 +74,13 @@ def verify(
     from dataclasses import replace
 
     from batchneuron.errors import OutputConflict
-    from batchneuron.render_folder import render_replayed, render_verified
-    from batchneuron.verify import verify_folder
+    from batchneuron.ledger.verify import verify_folder
+    from batchneuron.showing.render_folder import render_replayed, render_verified
 
     found, replayed = verify_folder(output), None
     code, text = found.exit_code, render_verified(found)
     if wish is not None and found.is_whole:
-        from batchneuron.replay import replay_rows
+        from batchneuron.ledger.replay import replay_rows
 
         replayed = replay_rows(output, replace(wish, seed=seed), allow_remote_code=trust_remote_code)
         text += "\n" + render_replayed(replayed)
@@ -96,8 +96,8 @@ def verify(
 @as_json_flag
 def gc(output: str, dry_run: bool, as_json: bool) -> None:
     """Remove what no run needs any more: parts of overwritten runs, leases and files of dead runners."""
-    from batchneuron.render_folder import render_swept
-    from batchneuron.sweep import Patience, sweep_folder
+    from batchneuron.ledger.sweep import Patience, sweep_folder
+    from batchneuron.showing.render_folder import render_swept
 
     def tell(leases: int) -> None:
         say(f"watching {leases} lease{'' if leases == 1 else 's'} for a minute, to see who lives …")
@@ -128,7 +128,7 @@ def errors(
     """List the rejected rows of a run, and why; or make a job of them."""
     from itertools import islice
 
-    from batchneuron.report import iter_rejected
+    from batchneuron.ledger.report import iter_rejected
 
     if retry_spec is not None:
         _write_retry(output, retry_spec, retry_rows, as_json)
@@ -139,8 +139,8 @@ def errors(
 
 
 def _write_retry(output: str, spec: Path, rows: Path | None, as_json: bool) -> None:
-    from batchneuron.render_folder import render_retry
-    from batchneuron.retry import write_retry
+    from batchneuron.ledger.retry import write_retry
+    from batchneuron.showing.render_folder import render_retry
 
     retry = write_retry(output, spec, rows)
     print_record(asdict(retry) if retry else {"rows": 0}, render_retry(retry), as_json)
@@ -154,9 +154,9 @@ def _write_retry(output: str, spec: Path, rows: Path | None, as_json: bool) -> N
 @click.option("--rows", type=click.IntRange(min=0), default=5, show_default=True, help="Rows of the preview.")
 def report(output: str, against: str | None, rows: int) -> None:
     """Show what a run made: where it is, some rows, speed, padding, accuracy."""
-    from batchneuron.render import render_report
-    from batchneuron.report import compare_labels, read_preview, read_speed
-    from batchneuron.status import read_status
+    from batchneuron.ledger.report import compare_labels, read_preview, read_speed
+    from batchneuron.ledger.status import read_status
+    from batchneuron.showing.render import render_report
 
     agreement = compare_labels(output, against) if against else None
     click.echo(render_report(read_status(output), read_speed(output), read_preview(output, rows), agreement))

@@ -18,7 +18,7 @@ from batchneuron.stop import GRACE_S
 if TYPE_CHECKING:
     from batchneuron.engines import Cluster
     from batchneuron.spec.sections import JobSpec
-    from batchneuron.ticket import Portion, Ticket
+    from batchneuron.workers.ticket import Portion, Ticket
 
 
 @click.command()
@@ -39,9 +39,9 @@ def validate(job: str, overrides: tuple[str, ...]) -> None:
 @as_json_flag
 def plan(job: str, overrides: tuple[str, ...], trust_remote_code: bool, as_json: bool) -> None:
     """Show rows, shards, shapes, padding, and what has to be compiled. Writes nothing."""
-    from batchneuron.preview import preview_run
-    from batchneuron.render import render_plan
+    from batchneuron.planning.preview import preview_run
     from batchneuron.run import load_job
+    from batchneuron.showing.render import render_plan
 
     spec = load_job(job, overrides)
     _say_substitute(spec)
@@ -51,7 +51,7 @@ def plan(job: str, overrides: tuple[str, ...], trust_remote_code: bool, as_json:
 
 def _read_slice(_context: click.Context, _parameter: click.Parameter, text: str | None) -> Portion | None:
     """`3/8`."""
-    from batchneuron.ticket import parse_portion
+    from batchneuron.workers.ticket import parse_portion
 
     if text is None:
         return None
@@ -114,8 +114,8 @@ def run(context: click.Context, /, job: str, overrides: tuple[str, ...], **flags
             as_json=flags["as_json"],
         )
         return
-    from batchneuron.render import render_summary
     from batchneuron.run import load_job
+    from batchneuron.showing.render import render_summary
 
     spec = load_job(job, overrides)
     _say_substitute(spec)
@@ -147,7 +147,7 @@ def _choose_cluster(engine: str, address: str | None) -> Cluster | None:
 
 def _make_ticket(portion: Portion | None, plan_file: str | None) -> Ticket:
     """What the flags say, or else AWS Batch."""
-    from batchneuron.ticket import Ticket, find_attempt, find_portion
+    from batchneuron.workers.ticket import Ticket, find_attempt, find_portion
 
     ticket = Ticket(portion or find_portion(), plan_file, find_attempt())
     if ticket.name:
@@ -180,8 +180,8 @@ def _run(
     """
     from rich.console import Console
 
-    from batchneuron.progress import Reporter
     from batchneuron.run import run_job
+    from batchneuron.showing.progress import Reporter
     from batchneuron.stop import StopSignals
     from batchneuron.watch import Watch
 

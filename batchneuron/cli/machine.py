@@ -17,7 +17,7 @@ def devices(as_json: bool) -> None:
     """Show what this machine has: Neuron devices, cores and who holds them; or its CPUs."""
     from batchneuron.artifacts import default_cache
     from batchneuron.backends.survey import survey_machine
-    from batchneuron.render_machine import render_devices
+    from batchneuron.showing.render_machine import render_devices
 
     survey = survey_machine(default_cache())
     print_record(_list_devices(survey), render_devices(survey), as_json)
@@ -40,8 +40,8 @@ def doctor(
     from batchneuron.artifacts import default_cache
     from batchneuron.backends.survey import survey_machine
     from batchneuron.doctor import examine_job, examine_machine
-    from batchneuron.render_machine import render_checks
     from batchneuron.run import load_job
+    from batchneuron.showing.render_machine import render_checks
 
     if job is None and overrides:
         raise click.UsageError("--set overrides a key of a spec: name the spec")

@@ -11,8 +11,8 @@ from batchneuron.doctor.check import Check, show_count, show_gib
 from batchneuron.engines import count_workers
 from batchneuron.errors import BatchNeuronError, SpecError
 from batchneuron.model import Model
-from batchneuron.prepare import prepare
-from batchneuron.preview import preview_run
+from batchneuron.planning.prepare import prepare
+from batchneuron.planning.preview import preview_run
 from batchneuron.spec.sections import JobSpec
 
 

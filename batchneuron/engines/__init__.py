@@ -8,7 +8,6 @@ from functools import partial
 from itertools import cycle, islice, pairwise
 from typing import Literal
 
-from batchneuron.aside import Aside, call_aside
 from batchneuron.backends.backend import Backend, Core
 from batchneuron.backends.machine import available_memory_bytes
 from batchneuron.engines.engine import Engine
@@ -18,6 +17,7 @@ from batchneuron.engines.ray_aside import call_on_cluster
 from batchneuron.engines.ray_cluster import Cluster, RayEngine
 from batchneuron.errors import Problem, SpecError
 from batchneuron.model import Model
+from batchneuron.workers.aside import Aside, call_aside
 
 __all__ = [
     "Cluster",

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from batchneuron.events import Event
-from batchneuron.handout import Claims
-from batchneuron.plan import Shard
-from batchneuron.work_order import WorkOrder
+from batchneuron.planning.plan import Shard
+from batchneuron.workers.events import Event
+from batchneuron.workers.handout import Claims
+from batchneuron.workers.work_order import WorkOrder
 
 
 class Engine(Protocol):

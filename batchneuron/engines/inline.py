@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from batchneuron.events import BatchDone, Event
-from batchneuron.handout import Claims, HandOut
-from batchneuron.plan import Shard
-from batchneuron.runner import open_runner
-from batchneuron.work_order import WorkOrder
+from batchneuron.planning.plan import Shard
+from batchneuron.stages.runner import open_runner
+from batchneuron.workers.events import BatchDone, Event
+from batchneuron.workers.handout import Claims, HandOut
+from batchneuron.workers.work_order import WorkOrder
 
 _POLL_S = 0.2
 

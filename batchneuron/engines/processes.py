@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from batchneuron.backends.backend import Core
-from batchneuron.events import Event
-from batchneuron.handout import Claims
-from batchneuron.plan import Shard
-from batchneuron.supervise import Supervisor
-from batchneuron.work_order import WorkOrder
+from batchneuron.planning.plan import Shard
+from batchneuron.workers.events import Event
+from batchneuron.workers.handout import Claims
+from batchneuron.workers.supervise import Supervisor
+from batchneuron.workers.work_order import WorkOrder
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any, cast
 
 from batchneuron.backends import open_backend
-from batchneuron.case import Assignment
 from batchneuron.engines.ray_files import localise
 from batchneuron.engines.ray_letters import Berth, Letter, Outbox, Parcel, Placed, Returned, Wanted
 from batchneuron.engines.ray_node import (
@@ -29,11 +28,12 @@ from batchneuron.engines.ray_node import (
     require_run_folder,
     require_same,
 )
-from batchneuron.events import BatchDone, Failure, WorkerBroken, WorkerReady
-from batchneuron.pulse import Pulse
-from batchneuron.runner import Runner, open_runner
-from batchneuron.work_order import WorkOrder
-from batchneuron.worker import DUMP_SIGNAL, Inbox, attempt, run_shards, take_core
+from batchneuron.stages.runner import Runner, open_runner
+from batchneuron.workers.case import Assignment
+from batchneuron.workers.events import BatchDone, Failure, WorkerBroken, WorkerReady
+from batchneuron.workers.pulse import Pulse
+from batchneuron.workers.work_order import WorkOrder
+from batchneuron.workers.worker import DUMP_SIGNAL, Inbox, attempt, run_shards, take_core
 
 
 class ShardActor:

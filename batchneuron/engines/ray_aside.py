@@ -11,9 +11,9 @@ from batchneuron.backends.backend import Backend, Core
 from batchneuron.engines.ray_cluster import Cluster, connect, describe_driver, name_needs
 from batchneuron.engines.ray_crew import RayCrew
 from batchneuron.errors import WorkerFailed
-from batchneuron.events import Failure, WorkerBroken
-from batchneuron.rebuild import rebuild_error
-from batchneuron.work_order import WorkOrder
+from batchneuron.workers.events import Failure, WorkerBroken
+from batchneuron.workers.rebuild import rebuild_error
+from batchneuron.workers.work_order import WorkOrder
 
 _Result = TypeVar("_Result")
 _POLL_S = 1.0

@@ -20,11 +20,11 @@ from batchneuron.engines.ray_files import stamp_model
 from batchneuron.engines.ray_letters import Berth
 from batchneuron.engines.ray_node import NEURON_CORES, describe_node
 from batchneuron.errors import BackendError
-from batchneuron.events import Event
-from batchneuron.handout import Claims
-from batchneuron.plan import Shard
-from batchneuron.supervise import Supervisor
-from batchneuron.work_order import WorkOrder
+from batchneuron.planning.plan import Shard
+from batchneuron.workers.events import Event
+from batchneuron.workers.handout import Claims
+from batchneuron.workers.supervise import Supervisor
+from batchneuron.workers.work_order import WorkOrder
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 

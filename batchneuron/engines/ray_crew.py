@@ -12,13 +12,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from batchneuron.backends.backend import Core
-from batchneuron.crew import Hand
 from batchneuron.engines.ray_actor import ShardActor
 from batchneuron.engines.ray_files import pack_files
 from batchneuron.engines.ray_hand import RayHand
 from batchneuron.engines.ray_letters import Berth, Parcel, Placed
-from batchneuron.events import Event, RoomAwaited
-from batchneuron.work_order import WorkOrder
+from batchneuron.workers.crew import Hand
+from batchneuron.workers.events import Event, RoomAwaited
+from batchneuron.workers.work_order import WorkOrder
 
 _THREADS = 4  # of an actor: one fetch waits while shards are given
 _MOST_WAITING = 100

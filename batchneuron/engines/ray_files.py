@@ -23,7 +23,7 @@ from batchneuron.engines.ray_letters import MODEL, Parcel
 from batchneuron.errors import BackendError, BatchNeuronError, ModelError
 from batchneuron.model import Model, digest_files, list_files
 from batchneuron.user_cache import user_cache
-from batchneuron.work_order import WorkOrder
+from batchneuron.workers.work_order import WorkOrder
 
 Ask = Callable[[str], Parcel]
 Stamps = Sequence[tuple[str, int, int]]

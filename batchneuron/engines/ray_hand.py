@@ -12,14 +12,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from batchneuron.case import Assignment
-from batchneuron.crew import Death
 from batchneuron.engines.ray_letters import Letter, Parcel, Placed, Returned, Wanted
 from batchneuron.engines.ray_node import read_pulse, signal_process
 from batchneuron.errors import BackendError, WorkerFailed
-from batchneuron.events import Event, Failure
-from batchneuron.pulse import Place
-from batchneuron.worker import DUMP_SIGNAL
+from batchneuron.workers.case import Assignment
+from batchneuron.workers.crew import Death
+from batchneuron.workers.events import Event, Failure
+from batchneuron.workers.pulse import Place
+from batchneuron.workers.worker import DUMP_SIGNAL
 
 _POST_MORTEM_S = 20.0
 _LAST_LINES = 6

@@ -13,9 +13,9 @@ from typing import Any
 
 from pydantic import JsonValue
 
-from batchneuron.events import BatchDone, Event
-from batchneuron.pulse import Place
 from batchneuron.sources.source import FileId
+from batchneuron.workers.events import BatchDone, Event
+from batchneuron.workers.pulse import Place
 
 MODEL = "model"
 """The name of the model's files among those that a node may want; an artifact's is its key."""

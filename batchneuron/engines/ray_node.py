@@ -21,15 +21,15 @@ from batchneuron import __version__
 from batchneuron.backends import open_backend
 from batchneuron.backends.backend import BackendFacts, Core
 from batchneuron.errors import BackendError, OutputUnfit, SourceChanged, SourceNotFound
-from batchneuron.fingerprint import name_differences
-from batchneuron.pulse import PULSE_BYTES, Place, Pulse
-from batchneuron.run_folder import RunFolder
+from batchneuron.ledger.run_folder import RunFolder
+from batchneuron.planning.fingerprint import name_differences
 from batchneuron.sources.location import verify_unchanged
 from batchneuron.sources.source import FileId
 from batchneuron.stores import open_store
 from batchneuron.tasks import find_kind
 from batchneuron.user_cache import user_cache
-from batchneuron.work_order import WorkOrder
+from batchneuron.workers.pulse import PULSE_BYTES, Place, Pulse
+from batchneuron.workers.work_order import WorkOrder
 
 NEURON_CORES = "neuron_cores"
 """Ray's own resource (Ray docs: Accelerator support); it numbers them and shows each actor its own alone."""

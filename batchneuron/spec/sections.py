@@ -150,8 +150,8 @@ class ErrorsSpec(Section):
     )
     hang_s: Annotated[float, Field(gt=0)] | None = Field(
         None,
-        description="Seconds without progress after which a worker is replaced; default: 300, or twenty times "
-        "the longest pause so far where that is more.",
+        description="Seconds without progress after which a worker is replaced; default: 300, or twenty "
+        "times the longest pause so far where that is more.",
     )
 
 

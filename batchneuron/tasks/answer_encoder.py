@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from batchneuron.errors import Problem, SpecError
-from batchneuron.items import TaskItems
 from batchneuron.spec.sections import PositiveInt
+from batchneuron.stages.items import TaskItems
+from batchneuron.stages.tokenize import Limit, Tokenizer
 from batchneuron.tasks.spans import Answerable
 from batchneuron.tasks.task import TaskOptions
 from batchneuron.tasks.windows import (
@@ -27,7 +28,6 @@ from batchneuron.tasks.windows import (
     reject_long,
     require_room,
 )
-from batchneuron.tokenize import Limit, Tokenizer
 
 
 class Options(TaskOptions):

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from batchneuron.items import Items, Outputs
+from batchneuron.stages.items import Items, Outputs
 from batchneuron.tasks.windows import Ints, Places, Tokens, locate
 
 Strategy = Literal["none", "simple", "first", "average", "max"]

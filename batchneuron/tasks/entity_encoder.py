@@ -14,8 +14,9 @@ import pyarrow as pa
 from pydantic import Field
 
 from batchneuron.errors import ModelError, Problem, SpecError
-from batchneuron.items import TaskItems
 from batchneuron.rejection import Rejection
+from batchneuron.stages.items import TaskItems
+from batchneuron.stages.tokenize import Limit, Tokenizer
 from batchneuron.tasks.entities import WORD_STRATEGIES, Strategy, number_words
 from batchneuron.tasks.spelling import lay_out
 from batchneuron.tasks.task import TaskOptions
@@ -31,7 +32,6 @@ from batchneuron.tasks.windows import (
     require_room,
 )
 from batchneuron.tasks.word_lists import count_from_text, split_words
-from batchneuron.tokenize import Limit, Tokenizer
 
 
 class Options(TaskOptions):

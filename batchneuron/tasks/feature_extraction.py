@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from batchneuron.errors import Problem, SpecError
-from batchneuron.items import Items, Outputs, TaskItems, fold_mean
 from batchneuron.model import Model
-from batchneuron.plan import Calibration
+from batchneuron.planning.plan import Calibration
 from batchneuron.rejection import Rejection
 from batchneuron.spec.sections import PositiveInt
+from batchneuron.stages.items import Items, Outputs, TaskItems, fold_mean
+from batchneuron.stages.tokenize import Limit, Tokenizer
 from batchneuron.tasks.quantize import (
     LARGEST_FLOAT16,
     Ranges,
@@ -32,7 +33,6 @@ from batchneuron.tasks.quantize import (
     vector_type,
 )
 from batchneuron.tasks.task import Decoded, TaskKind, TaskOptions, reject_rows
-from batchneuron.tokenize import Limit, Tokenizer
 
 Pooling = Literal["mean", "cls", "max", "last", "none"]
 _TINY = 1e-12  # the floor of torch.nn.functional.normalize

@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from batchneuron.errors import ModelError, Problem, SpecError
-from batchneuron.items import Items, Outputs, Ragged, TaskItems
 from batchneuron.model import Model
 from batchneuron.spec.sections import PositiveInt
+from batchneuron.stages.items import Items, Outputs, Ragged, TaskItems
+from batchneuron.stages.tokenize import Limit, Tokenizer
 from batchneuron.tasks.task import Decoded, TaskKind, TaskOptions, reject_rows
-from batchneuron.tokenize import Limit, Tokenizer
 
 _WHOLE = Limit(sys.maxsize, "reject")
 _FILL = pa.struct(

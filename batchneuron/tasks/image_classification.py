@@ -17,10 +17,11 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
-from batchneuron.items import Items, Outputs, TaskItems
 from batchneuron.model import Model
 from batchneuron.rejection import Rejection
 from batchneuron.spec.sections import PositiveInt
+from batchneuron.stages.items import Items, Outputs, TaskItems
+from batchneuron.stages.tokenize import Limit
 from batchneuron.tasks.images import (
     ImageProcessor,
     Pixels,
@@ -31,7 +32,6 @@ from batchneuron.tasks.images import (
 )
 from batchneuron.tasks.labels import LABEL, Function, apply_function, choose_function, rank_labels
 from batchneuron.tasks.task import Decoded, TaskKind, TaskOptions
-from batchneuron.tokenize import Limit
 
 _MAX_THREADS = 8
 

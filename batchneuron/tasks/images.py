@@ -20,9 +20,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from batchneuron.errors import ModelError, Problem, SpecError
-from batchneuron.items import Tensor
 from batchneuron.model import Model
 from batchneuron.rejection import Code
+from batchneuron.stages.items import Tensor
 
 # What Pillow's decoders raise on bytes that are not what they say.
 _BROKEN = (

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from batchneuron.plan import Calibration
+from batchneuron.planning.plan import Calibration
 
 LARGEST_FLOAT16 = 65504.0
 _LEVELS = 255

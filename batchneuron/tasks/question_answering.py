@@ -14,14 +14,14 @@ import numpy as np
 import pyarrow as pa
 
 from batchneuron.errors import ModelError
-from batchneuron.items import Items, Outputs
 from batchneuron.model import Model
+from batchneuron.stages.items import Items, Outputs
+from batchneuron.stages.tokenize import Tokenizer
 from batchneuron.tasks.answer_encoder import AnswerEncoder, Layout, Options
 from batchneuron.tasks.answers import Answers, merge_answers
 from batchneuron.tasks.spans import Spans, find_spans
 from batchneuron.tasks.task import Decoded, TaskKind
 from batchneuron.tasks.windows import to_bounds
-from batchneuron.tokenize import Tokenizer
 
 # Spans that read the same become one answer, and more of them do when they are widened to words: so many
 # more are looked for in each window.

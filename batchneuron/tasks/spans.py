@@ -12,7 +12,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from batchneuron.items import OutputBatch, Outputs
+from batchneuron.stages.items import OutputBatch, Outputs
 from batchneuron.tasks.windows import Places, locate
 
 _NOWHERE = -10000.0  # the logit of what cannot be an answer

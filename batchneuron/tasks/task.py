@@ -16,11 +16,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from batchneuron.items import Items, Outputs, TaskItems
 from batchneuron.model import Model
-from batchneuron.plan import Calibration
+from batchneuron.planning.plan import Calibration
 from batchneuron.rejection import Rejection
-from batchneuron.tokenize import Limit
+from batchneuron.stages.items import Items, Outputs, TaskItems
+from batchneuron.stages.tokenize import Limit
 
 
 class TaskOptions(BaseModel):

@@ -13,12 +13,12 @@ from typing import Any, Literal
 import pyarrow as pa
 from pydantic import Field
 
-from batchneuron.items import Items, Outputs, TaskItems, fold_mean
 from batchneuron.model import Model
 from batchneuron.spec.sections import PositiveInt
+from batchneuron.stages.items import Items, Outputs, TaskItems, fold_mean
+from batchneuron.stages.tokenize import Limit, Tokenizer
 from batchneuron.tasks.labels import LABEL, Function, apply_function, choose_function, rank_labels
 from batchneuron.tasks.task import Decoded, TaskKind, TaskOptions
-from batchneuron.tokenize import Limit, Tokenizer
 
 
 class Options(TaskOptions):

@@ -15,8 +15,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from batchneuron.errors import ModelError, Problem, SpecError
-from batchneuron.items import Items, Outputs
 from batchneuron.model import Model
+from batchneuron.stages.items import Items, Outputs
+from batchneuron.stages.tokenize import Tokenizer
 from batchneuron.tasks.entities import (
     WORD_STRATEGIES,
     Classes,
@@ -30,7 +31,6 @@ from batchneuron.tasks.entity_encoder import EntityEncoder, Options
 from batchneuron.tasks.spelling import Layout, name_tokens, spell
 from batchneuron.tasks.task import Decoded, TaskKind
 from batchneuron.tasks.windows import Places, to_bounds
-from batchneuron.tokenize import Tokenizer
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchneuron.errors import Problem, SpecError
-from batchneuron.items import Items, OutputBatch, Ragged
 from batchneuron.rejection import Rejection
-from batchneuron.tokenize import Limit, Tokenizer
+from batchneuron.stages.items import Items, OutputBatch, Ragged
+from batchneuron.stages.tokenize import Limit, Tokenizer
 
 Ints = NDArray[np.int32]
 Places = NDArray[np.int64]

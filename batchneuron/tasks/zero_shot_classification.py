@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
 from batchneuron.errors import ColumnMissing, ModelError, Problem, SpecError
-from batchneuron.items import Items, Outputs, Ragged, TaskItems, fold_mean
 from batchneuron.model import Model
+from batchneuron.stages.items import Items, Outputs, Ragged, TaskItems, fold_mean
+from batchneuron.stages.tokenize import Limit, Tokenizer
 from batchneuron.tasks.task import Decoded, TaskKind, TaskOptions, reject_rows
-from batchneuron.tokenize import Limit, Tokenizer
 
 _WHOLE = Limit(sys.maxsize, "reject")
 _Flags = NDArray[np.bool_]

@@ -15,11 +15,11 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from batchneuron.events import Event, WorkerReady
 from batchneuron.run import Watch, run_job
 from batchneuron.spec.parse import parse_spec
 from batchneuron.spec.sections import JobSpec
 from batchneuron.tasks import OPTIONS
+from batchneuron.workers.events import Event, WorkerReady
 
 
 def main() -> None:

@@ -12,9 +12,9 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from batchneuron.run_folder import RunFolder
-from batchneuron.run_names import DATA, find_shard
-from batchneuron.run_record import Lease, RunRecord
+from batchneuron.ledger.run_folder import RunFolder
+from batchneuron.ledger.run_names import DATA, find_shard
+from batchneuron.ledger.run_record import Lease, RunRecord
 from batchneuron.stores.store import Draft, Entry
 
 PAGE = 1_000  # keys of one answer to ListObjectsV2

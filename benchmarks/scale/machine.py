@@ -14,15 +14,15 @@ from workers import Pace, SimulatedCrew
 from workload import Job
 
 from batchneuron.backends.backend import Core
-from batchneuron.events import Event, PartDone
-from batchneuron.handout import HandOut
-from batchneuron.lease import Claims
-from batchneuron.run_folder import FINGERPRINT_KEY
-from batchneuron.run_names import part_name
-from batchneuron.run_record import RunRecord
-from batchneuron.supervise import Supervisor
-from batchneuron.ticket import Ticket
-from batchneuron.write import WrittenPart
+from batchneuron.ledger.lease import Claims
+from batchneuron.ledger.run_folder import FINGERPRINT_KEY
+from batchneuron.ledger.run_names import part_name
+from batchneuron.ledger.run_record import RunRecord
+from batchneuron.stages.write import WrittenPart
+from batchneuron.workers.events import Event, PartDone
+from batchneuron.workers.handout import HandOut
+from batchneuron.workers.supervise import Supervisor
+from batchneuron.workers.ticket import Ticket
 
 _POLL_S = 2.0
 """A runner that waits for others asks so often; the real one four times as often."""

@@ -9,7 +9,7 @@ from bucket import Traffic
 from fleet import Fleet
 from workload import BERT_LARGE, INF2, expect_row_s, make_lengths
 
-from batchneuron.cost import estimate_cost
+from batchneuron.planning.cost import estimate_cost
 
 SHARD_SECONDS = (5, 10, 20, 40, 60, 120, 240, 480, 960)
 _MOST_SHARDS = 50_000

@@ -12,8 +12,8 @@ from fleet import Fleet, draw_fate
 from machine import Machine, Site
 from workload import Job
 
-from batchneuron.fingerprint import Fingerprint
-from batchneuron.ticket import Portion, Ticket
+from batchneuron.planning.fingerprint import Fingerprint
+from batchneuron.workers.ticket import Portion, Ticket
 
 PUT_USD, GET_USD = 5.0e-6, 0.4e-6
 """S3 standard, us-east-1 list prices: PUT and LIST, GET and HEAD; DELETE is free."""

@@ -9,10 +9,10 @@ from agenda import Agenda
 from workload import Job
 
 from batchneuron.backends.backend import Core
-from batchneuron.crew import Death
-from batchneuron.events import Event, Failure, PartDone, StageSeconds, WorkerReady
-from batchneuron.plan import Shard
-from batchneuron.work_order import WorkOrder
+from batchneuron.planning.plan import Shard
+from batchneuron.workers.crew import Death
+from batchneuron.workers.events import Event, Failure, PartDone, StageSeconds, WorkerReady
+from batchneuron.workers.work_order import WorkOrder
 
 Commit = Callable[[int], tuple[bool, float]]
 """Commits a shard's part: whether it was the first, and when that is known."""

@@ -13,10 +13,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from batchneuron.cost import DeviceCost, ShapeCost, estimate_cost
-from batchneuron.forecast import expect_item_s, forecast
-from batchneuron.ladder import LadderRequest, Sample, plan_ladder, predict_batches
-from batchneuron.plan import Plan, cut_shards
+from batchneuron.planning.cost import DeviceCost, ShapeCost, estimate_cost
+from batchneuron.planning.forecast import expect_item_s, forecast
+from batchneuron.planning.ladder import LadderRequest, Sample, plan_ladder, predict_batches
+from batchneuron.planning.plan import Plan, cut_shards
 from batchneuron.sources.source import Block, FileId, FileInventory, Inventory
 
 INF2 = DeviceCost(per_call_s=0.0003, flop_per_s=3e13, compile_s=120.0)

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from batchneuron.status import read_status
-from batchneuron.verify import verify_folder
+from batchneuron.ledger.status import read_status
+from batchneuron.ledger.verify import verify_folder
 from tests.aws import account
 from tests.aws.account import QUEUE, Agent, count_parts, list_keys, read_object
 from tests.faults.harness import GLOSSES, MODEL

@@ -18,7 +18,7 @@ import click
 import pytest
 
 from batchneuron.cli import cli
-from batchneuron.verify import verify_folder
+from batchneuron.ledger.verify import verify_folder
 from tests.aws import account
 from tests.faults.harness import MODEL, REPOSITORY
 from tests.faults.processes import LIGHT

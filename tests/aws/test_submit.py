@@ -9,10 +9,10 @@ import pytest
 
 from batchneuron.aws.validate import require_valid
 from batchneuron.errors import SpecError
-from batchneuron.freeze import freeze_job
+from batchneuron.ledger.status import read_status
+from batchneuron.planning.freeze import freeze_job
 from batchneuron.run import load_job, run_job
-from batchneuron.status import read_status
-from batchneuron.ticket import Portion, Ticket
+from batchneuron.workers.ticket import Portion, Ticket
 from tests.aws.account import QUEUE, list_keys, read_object
 
 ON_CHIP = ("--queue", QUEUE, "--image", "registry/batchneuron:1", "--instance-type")

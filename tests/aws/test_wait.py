@@ -8,10 +8,10 @@ from batchneuron.aws.clients import Aws
 from batchneuron.aws.render import render_news
 from batchneuron.aws.wait import Pause, wait_for_job
 from batchneuron.errors import BackendError, DataError, Incomplete, SpecError
-from batchneuron.run_folder import RunFolder
-from batchneuron.run_record import Lease
+from batchneuron.ledger.run_folder import RunFolder
+from batchneuron.ledger.run_record import Lease
 from batchneuron.stores.local import LocalStore
-from tests.test_run_folder import FINGERPRINT, PLAN, commit
+from tests.ledger.test_run_folder import FINGERPRINT, PLAN, commit
 
 JOB = "5f1c"
 

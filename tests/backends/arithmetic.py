@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from batchneuron.backends.backend import BackendFacts, CompileRequest, Core
-from batchneuron.items import Items, Ragged, Tensor
 from batchneuron.model import Model
-from batchneuron.shapes import Ladder, Shape
+from batchneuron.planning.shapes import Ladder, Shape
+from batchneuron.stages.items import Items, Ragged, Tensor
 
 
 def make_ragged(rows: Sequence[Sequence[int]]) -> Ragged:

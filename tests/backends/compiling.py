@@ -13,7 +13,7 @@ from pathlib import Path
 from batchneuron.backends.backend import BackendFacts, CompileNeeds, CompileRequest, Core
 from batchneuron.errors import CompileError
 from batchneuron.model import Model
-from batchneuron.shapes import Shape
+from batchneuron.planning.shapes import Shape
 from tests.backends.arithmetic import ArithmeticExecutable
 
 

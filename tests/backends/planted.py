@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from batchneuron import prepare, runner
 from batchneuron.backends.backend import BackendFacts, CompileRequest, Core, Executable
 from batchneuron.backends.torch_eager import TorchBackend
-from batchneuron.items import Tensor
 from batchneuron.model import Model
-from batchneuron.shapes import Shape
+from batchneuron.planning import prepare
+from batchneuron.planning.shapes import Shape
 from batchneuron.spec.sections import JobSpec
+from batchneuron.stages import runner
+from batchneuron.stages.items import Tensor
 
 Batch = dict[str, Tensor]
 Fault = Callable[[Executable, Batch], tuple[Tensor, ...]]

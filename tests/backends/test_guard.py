@@ -5,8 +5,8 @@ import pytest
 
 from batchneuron.backends.guard import Guard
 from batchneuron.errors import ProgramError
-from batchneuron.shapes import Shape
-from batchneuron.signature import TensorSpec
+from batchneuron.planning.shapes import Shape
+from batchneuron.programs.signature import TensorSpec
 
 INPUTS = (TensorSpec("input_ids", (2, 3), "int64"), TensorSpec("pixels", (2, 1), "float32"))
 OUTPUTS = (TensorSpec("output 0", (2,), "float32"), TensorSpec("output 1", (2,), "int64"))

@@ -4,7 +4,7 @@ import pytest
 
 from batchneuron.backends.neuron_failure import LOG, describe_failure
 from batchneuron.errors import CompileError
-from batchneuron.shapes import Shape
+from batchneuron.planning.shapes import Shape
 
 
 def fail(folder, text, log=""):

@@ -29,8 +29,8 @@ from batchneuron.backends.torch_eager import TorchBackend
 from batchneuron.cli import cli
 from batchneuron.errors import BackendError, CompileError, ProgramError
 from batchneuron.model import resolve_model
-from batchneuron.shapes import Shape
-from batchneuron.signature import TensorSpec
+from batchneuron.planning.shapes import Shape
+from batchneuron.programs.signature import TensorSpec
 from batchneuron.spec.sections import BackendSpec, InputSpec, JobSpec, ModelSpec, OutputSpec
 from tests.backends.arithmetic import make_items
 
@@ -295,10 +295,10 @@ from pathlib import Path
 from batchneuron.backends.backend import CompileRequest
 from batchneuron.backends.openvino_cpu import OpenVinoBackend
 from batchneuron.model import resolve_model
-from batchneuron.shapes import Shape
+from batchneuron.planning.shapes import Shape
 from batchneuron.spec.sections import BackendSpec, ModelSpec
 from batchneuron.tasks import open_task
-from batchneuron.tokenize import Limit
+from batchneuron.stages.tokenize import Limit
 
 model = resolve_model(ModelSpec(id=sys.argv[1]), "")
 backend = OpenVinoBackend(BackendSpec(precision="float32"), ModelSpec())
@@ -310,7 +310,7 @@ executable(*(items.make_input(name, np.array([0]), 16) for name in executable.in
 heavy = {"torch", "transformers", "openvino_telemetry.main"} & set(sys.modules)
 print(json.dumps(sorted(heavy)))
 """
-    from batchneuron.tokenize import Tokenizer
+    from batchneuron.stages.tokenize import Tokenizer
 
     Tokenizer(request_.model)
     home = tmp_path / "home"

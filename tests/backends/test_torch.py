@@ -11,10 +11,10 @@ from batchneuron.backends.backend import CompileRequest
 from batchneuron.backends.machine import list_cpus
 from batchneuron.backends.torch_eager import TorchBackend
 from batchneuron.errors import BackendError, ModelError, ProgramError
-from batchneuron.execute import execute
 from batchneuron.model import resolve_model
-from batchneuron.shapes import Ladder, Shape
+from batchneuron.planning.shapes import Ladder, Shape
 from batchneuron.spec.sections import BackendSpec, InputSpec, JobSpec, ModelSpec, OutputSpec
+from batchneuron.stages.execute import execute
 from tests.backends.arithmetic import make_items
 
 SHAPE = Shape(3, 8)

@@ -17,12 +17,12 @@ from fleet import Fleet, draw_fate
 from simulate import simulate
 from workload import Job, make_inventory, make_job, make_lengths
 
-from batchneuron.fingerprint import Fingerprint
-from batchneuron.forecast import Forecast
-from batchneuron.plan import Plan, cut_shards
-from batchneuron.run_folder import RunFolder
-from batchneuron.run_names import part_name
-from batchneuron.shapes import Ladder, Shape
+from batchneuron.ledger.run_folder import RunFolder
+from batchneuron.ledger.run_names import part_name
+from batchneuron.planning.fingerprint import Fingerprint
+from batchneuron.planning.forecast import Forecast
+from batchneuron.planning.plan import Plan, cut_shards
+from batchneuron.planning.shapes import Ladder, Shape
 from batchneuron.stores.store import Draft
 
 INSTANT = Traffic(get_s=0.0, put_s=0.0, list_s=0.0)

@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from batchneuron.columns import Columns
 from batchneuron.spec.sections import JobSpec
 from batchneuron.spec.template import parse_template
+from batchneuron.stages.columns import Columns
 from batchneuron.tasks import find_kind
 from tests import tiny
 from tests.parity.test_image_classification import encode, paint

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from batchneuron.prepare import prepare
+from batchneuron.planning.prepare import prepare
 from batchneuron.spec.parse import load_spec
 from batchneuron.tasks import OPTIONS
 from tests.e2e.small import ROWS, expected_columns, make_rows, save_small_model, write_like

@@ -10,9 +10,9 @@ from batchneuron.engines import count_workers, deal_cpus, open_engine
 from batchneuron.engines.inline import InlineEngine
 from batchneuron.engines.processes import ProcessEngine
 from batchneuron.errors import Incomplete
-from batchneuron.events import BatchDone, PartDone
-from batchneuron.prepare import prepare
+from batchneuron.planning.prepare import prepare
 from batchneuron.run import Watch, run_job
+from batchneuron.workers.events import BatchDone, PartDone
 from tests.faults.harness import read_rows
 
 

@@ -10,11 +10,11 @@ import pytest
 from batchneuron.backends.machine import list_cpus
 from batchneuron.engines import open_engine
 from batchneuron.errors import ModelError, SourceChanged
-from batchneuron.events import PartDone
-from batchneuron.prepare import prepare
+from batchneuron.planning.prepare import prepare
 from batchneuron.run import Watch, open_run, run_job
-from batchneuron.runner import open_runner
-from batchneuron.worker import own_process
+from batchneuron.stages.runner import open_runner
+from batchneuron.workers.events import PartDone
+from batchneuron.workers.worker import own_process
 from tests.faults.harness import read_rows
 from tests.tiny import write_rows
 

@@ -27,13 +27,13 @@ from batchneuron.engines.ray_node import (
     require_same,
 )
 from batchneuron.errors import BackendError, ModelError, OutputUnfit, SourceNotFound, SpecError
-from batchneuron.events import BatchDone, PartDone, RoomAwaited, WorkerReady
 from batchneuron.open_run import open_run
-from batchneuron.prepare import prepare
-from batchneuron.progress import Reporter
+from batchneuron.planning.prepare import prepare
 from batchneuron.run import run_job
-from batchneuron.runner import open_runner
+from batchneuron.showing.progress import Reporter
+from batchneuron.stages.runner import open_runner
 from batchneuron.watch import Watch
+from batchneuron.workers.events import BatchDone, PartDone, RoomAwaited, WorkerReady
 from tests.engines.clusters import STORE_BYTES
 from tests.faults.harness import read_bits, read_rows
 

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from botocore.httpsession import URLLib3Session
 
 from batchneuron import run
-from batchneuron.run_folder import RunFolder
+from batchneuron.ledger.run_folder import RunFolder
 
 KILL, STOP = "kill", "stop"
 _SIGNALS = {KILL: signal.SIGKILL, STOP: signal.SIGSTOP}

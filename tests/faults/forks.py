@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from batchneuron import lease
 from batchneuron.errors import BatchNeuronError
+from batchneuron.ledger import lease
 from batchneuron.run import run_job
 from batchneuron.spec.sections import JobSpec
 from tests.faults import light  # no torch, no tokenizer

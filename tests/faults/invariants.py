@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
-from batchneuron.verify import verify_folder
+from batchneuron.ledger.verify import verify_folder
 from tests.faults.harness import read_bits, require_readable, require_whole
 
 PLANTED = {

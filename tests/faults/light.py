@@ -23,11 +23,11 @@ import numpy as np
 
 from batchneuron.backends.torch_eager import TorchBackend
 from batchneuron.cli import main
-from batchneuron.items import Items, Ragged, TaskItems, Tensor
-from batchneuron.runner import Runner
-from batchneuron.shapes import Shape
+from batchneuron.planning.shapes import Shape
+from batchneuron.stages.items import Items, Ragged, TaskItems, Tensor
+from batchneuron.stages.runner import Runner
+from batchneuron.stages.tokenize import Limit
 from batchneuron.tasks import text_classification
-from batchneuron.tokenize import Limit
 
 CLASSES = 45
 _BATCH_S = 0.004

@@ -17,10 +17,10 @@ import numpy as np
 
 from batchneuron.backends.torch_eager import TorchBackend
 from batchneuron.cli import main
-from batchneuron.items import TaskItems, Tensor
-from batchneuron.shapes import Shape
+from batchneuron.planning.shapes import Shape
+from batchneuron.stages.items import TaskItems, Tensor
+from batchneuron.stages.tokenize import Limit
 from batchneuron.tasks import text_classification
-from batchneuron.tokenize import Limit
 from tests.faults.light import LightExecutable, LightTokenizer
 
 _FAR_TOO_MUCH = 1 << 50

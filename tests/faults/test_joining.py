@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from batchneuron.verify import verify_folder
+from batchneuron.ledger.verify import verify_folder
 from tests.faults.harness import read_bits, require_whole
 from tests.faults.processes import LIGHT, Job
 from tests.faults.test_two_runners import JOB, ROWS

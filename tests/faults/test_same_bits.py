@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 
 from batchneuron.backends import has_openvino
-from batchneuron.plan import Shard
+from batchneuron.planning.plan import Shard
 from batchneuron.run import Watch, run_job
 from tests.faults.harness import quickstart_spec, read_bits, require_whole
 

@@ -5,6 +5,7 @@ import pytest
 from botocore.awsrequest import AWSResponse
 
 from batchneuron.errors import Incomplete
+from batchneuron.ledger.verify import verify_folder
 from batchneuron.run import run_job
 from batchneuron.stores.local import LocalStore
 from batchneuron.stores.s3 import S3Store
@@ -12,7 +13,6 @@ from batchneuron.stores.s3_client import open_client
 from batchneuron.stores.s3_requests import S3Requests
 from batchneuron.stores.s3_scratch import S3Scratch
 from batchneuron.stores.store import Entry
-from batchneuron.verify import verify_folder
 from batchneuron.watch import Watch
 from tests.faults.invariants import digest_parts
 from tests.stores import s3_faults

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from batchneuron import pipeline
-from batchneuron.modeling import class_of
+from batchneuron.interactive.modeling import class_of
 from tests.parity import (
     test_fill_mask,
     test_image_classification,

@@ -18,8 +18,8 @@ from batchneuron.backends.neuron_native import NativeBackend
 from batchneuron.backends.neuron_status import Scene, translate
 from batchneuron.backends.neuron_trace import TraceBackend
 from batchneuron.cli import main
-from batchneuron.items import Tensor
-from batchneuron.shapes import Shape
+from batchneuron.planning.shapes import Shape
+from batchneuron.stages.items import Tensor
 from tests.faults.light import LightExecutable
 from tests.simulated_jobs import WAIT_FOR
 

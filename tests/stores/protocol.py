@@ -23,25 +23,27 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import TypeAdapter
 
-from batchneuron import open_run, plan, run, run_folder
+from batchneuron import open_run, run
 from batchneuron.errors import BatchNeuronError
-from batchneuron.events import PartDone, StageSeconds
-from batchneuron.fingerprint import Fingerprint
-from batchneuron.forecast import Forecast
-from batchneuron.plan import Plan, cut_shards
-from batchneuron.prepare import Prepared
-from batchneuron.run_folder import FINGERPRINT_KEY, REJECTED_KEY, draft_run
-from batchneuron.shapes import Ladder, Shape
+from batchneuron.ledger import run_folder
+from batchneuron.ledger.run_folder import FINGERPRINT_KEY, REJECTED_KEY, draft_run
+from batchneuron.planning import plan
+from batchneuron.planning.fingerprint import Fingerprint
+from batchneuron.planning.forecast import Forecast
+from batchneuron.planning.plan import Plan, cut_shards
+from batchneuron.planning.prepare import Prepared
+from batchneuron.planning.shapes import Ladder, Shape
 from batchneuron.spec.parse import parse_spec
+from batchneuron.stages.write import WrittenPart
 from batchneuron.stores import s3
 from batchneuron.stores.s3 import S3Store
 from batchneuron.stores.s3_requests import S3Requests
 from batchneuron.tasks import OPTIONS
 from batchneuron.watch import Watch
-from batchneuron.write import WrittenPart
+from batchneuron.workers.events import PartDone, StageSeconds
+from tests.planning.test_plan import make_inventory
 from tests.stores.explore import Process, Program, Violation
 from tests.stores.model_bucket import Call, Objects
-from tests.test_plan import make_inventory
 
 ROWS = 3
 OUT = "s3://bucket/run"

@@ -10,10 +10,10 @@ from unittest import mock
 
 import pytest
 
-from batchneuron import leftover
-from batchneuron.fingerprint import Fingerprint
-from batchneuron.run_folder import RunFolder
-from batchneuron.run_names import MANIFEST
+from batchneuron.ledger import leftover
+from batchneuron.ledger.run_folder import RunFolder
+from batchneuron.ledger.run_names import MANIFEST
+from batchneuron.planning.fingerprint import Fingerprint
 from batchneuron.stores.s3 import S3Store
 from tests.stores import protocol
 from tests.stores.explore import Explorer, Violation

@@ -4,11 +4,11 @@ import boto3
 import pytest
 
 from batchneuron.errors import OutputConflict
-from batchneuron.replay import Wish, replay_rows
+from batchneuron.ledger.replay import Wish, replay_rows
+from batchneuron.ledger.sweep import sweep_folder
+from batchneuron.ledger.verify import verify_folder
 from batchneuron.run import run_job
 from batchneuron.stores import s3_scratch
-from batchneuron.sweep import sweep_folder
-from batchneuron.verify import verify_folder
 from tests.stores import s3_faults
 from tests.stores.s3_faults import use_endpoint
 

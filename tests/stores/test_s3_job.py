@@ -22,17 +22,17 @@ from batchneuron.errors import (
     SourceChanged,
     SourceNotFound,
 )
-from batchneuron.rebuild import rebuild_error
-from batchneuron.render import render_summary
-from batchneuron.report import iter_rejected, read_preview, read_speed
+from batchneuron.ledger.report import iter_rejected, read_preview, read_speed
+from batchneuron.ledger.status import read_status
 from batchneuron.run import run_job
+from batchneuron.showing.render import render_summary
 from batchneuron.sources.location import verify_unchanged
 from batchneuron.sources.source import FileId
-from batchneuron.status import read_status
 from batchneuron.stores import s3, s3_requests, s3_scratch
 from batchneuron.stores.s3_client import open_client
 from batchneuron.watch import Watch
-from batchneuron.worker import describe_failure
+from batchneuron.workers.rebuild import rebuild_error
+from batchneuron.workers.worker import describe_failure
 from tests.stores import s3_faults
 from tests.stores.s3_faults import ignore_condition, use_endpoint
 

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchneuron.errors import SpecError
-from batchneuron.items import OutputBatch, Outputs
 from batchneuron.model import Model, SentenceConfig
+from batchneuron.stages.items import OutputBatch, Outputs
+from batchneuron.stages.tokenize import Limit
 from batchneuron.tasks import open_task
 from batchneuron.tasks.feature_extraction import PromptedEncoder
-from batchneuron.tokenize import Limit
 from tests.backends.arithmetic import make_items
 
 HIDDEN = 5

@@ -11,12 +11,12 @@ import torch
 from pydantic import ValidationError
 
 from batchneuron.errors import ModelError, SpecError
-from batchneuron.items import OutputBatch, Outputs
 from batchneuron.model import resolve_model
 from batchneuron.spec.sections import ModelSpec
+from batchneuron.stages.items import OutputBatch, Outputs
+from batchneuron.stages.tokenize import Limit
 from batchneuron.tasks import open_task
 from batchneuron.tasks.fill_mask import KIND, FillMask, Options, _count_specials, run_at
-from batchneuron.tokenize import Limit
 from tests.parity.test_architectures import ARCHITECTURES, PAD_IS_ONE
 from tests.tiny import SPECIALS, WORDS, save_tokenizer
 

@@ -19,15 +19,15 @@ from PIL import Image
 from pydantic import ValidationError
 
 from batchneuron.errors import ModelError, SpecError
-from batchneuron.items import Items, OutputBatch, Outputs
 from batchneuron.model import Model
-from batchneuron.prepare import make_plan, prepare
+from batchneuron.planning.prepare import make_plan, prepare
 from batchneuron.run import run_job
 from batchneuron.spec.parse import parse_spec
+from batchneuron.stages.items import Items, OutputBatch, Outputs
+from batchneuron.stages.tokenize import Limit
 from batchneuron.tasks import OPTIONS, open_task
 from batchneuron.tasks.image_classification import ImageEncoder, Options
 from batchneuron.tasks.images import ImageProcessor, Pixels, UnreadableImage, read_image
-from batchneuron.tokenize import Limit
 from tests.faults.harness import REPOSITORY, read_rows
 from tests.parity.test_image_classification import encode, make_images, paint, save_model
 

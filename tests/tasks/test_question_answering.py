@@ -11,11 +11,11 @@ import torch
 from pydantic import ValidationError
 
 from batchneuron.errors import ModelError, SpecError
-from batchneuron.items import OutputBatch, Outputs
 from batchneuron.model import Model
+from batchneuron.stages.items import OutputBatch, Outputs
+from batchneuron.stages.tokenize import Limit
 from batchneuron.tasks import open_task
 from batchneuron.tasks.spans import Answerable, find_spans
-from batchneuron.tokenize import Limit
 from tests.tiny import MAX_POSITIONS, WORDS
 
 LIMIT = Limit(20, "truncate")

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from batchneuron.errors import ModelError
-from batchneuron.items import OutputBatch, Outputs, TaskItems
 from batchneuron.model import Model
+from batchneuron.stages.items import OutputBatch, Outputs, TaskItems
+from batchneuron.stages.tokenize import Limit
 from batchneuron.tasks import open_task
 from batchneuron.tasks.labels import choose_function
 from batchneuron.tasks.text_classification import Options, TextEncoder
-from batchneuron.tokenize import Limit
 from tests.backends.arithmetic import make_items
 
 LABELS = {"id2label": {"0": "bad", "1": "fair", "2": "good"}}

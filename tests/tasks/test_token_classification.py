@@ -12,11 +12,11 @@ import torch
 from pydantic import ValidationError
 
 from batchneuron.errors import ModelError, SpecError
-from batchneuron.items import OutputBatch, Outputs
 from batchneuron.model import Model
+from batchneuron.stages.items import OutputBatch, Outputs
+from batchneuron.stages.tokenize import Limit
 from batchneuron.tasks import open_task
 from batchneuron.tasks.entities import merge_windows
-from batchneuron.tokenize import Limit
 from tests.tiny import MAX_POSITIONS, WORDS
 
 LABELS = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from batchneuron.errors import ColumnMissing, ModelError, SpecError
-from batchneuron.items import OutputBatch, Outputs
 from batchneuron.model import Model, resolve_model
 from batchneuron.spec.sections import ModelSpec
+from batchneuron.stages.items import OutputBatch, Outputs
+from batchneuron.stages.tokenize import Limit
 from batchneuron.tasks import open_task
 from batchneuron.tasks.zero_shot_classification import Options, parse_labels, score_pairs
-from batchneuron.tokenize import Limit
 from tests.backends.arithmetic import make_items
 from tests.tiny import SPECIALS, save_bert
 

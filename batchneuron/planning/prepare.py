@@ -1,0 +1,263 @@
+"""Prepare: a spec to all that is known before a row is predicted.
+
+Two steps, because a resumed run needs only the first: `prepare` resolves model, backend, source and
+columns, without torch or a tokenizer; `make_plan` samples the data for the shapes and cuts the shards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+
+import numpy as np
+from pydantic import JsonValue
+
+from batchneuron.artifacts import default_cache, find_ready_shapes, list_artifacts
+from batchneuron.backends import open_backend
+from batchneuron.backends.backend import Backend, CompileRequest
+from batchneuron.engines import Cluster
+from batchneuron.errors import Problem, SpecError
+from batchneuron.ledger.run_record import RunRecord
+from batchneuron.model import resolve_model
+from batchneuron.planning.cost import estimate_cost
+from batchneuron.planning.fingerprint import PROTOCOL, Fingerprint, digest_json
+from batchneuron.planning.forecast import expect_item_s, forecast
+from batchneuron.planning.ladder import LadderRequest, Sample, plan_ladder
+from batchneuron.planning.plan import (
+    MAX_SHARDS,
+    Plan,
+    Shard,
+    cap_shard_rows,
+    cut_shards,
+    head_slices,
+    sample_shards,
+    size_shards,
+)
+from batchneuron.sources import open_source
+from batchneuron.sources.source import Inventory, Source
+from batchneuron.spec.sections import JobSpec
+from batchneuron.stages.columns import Columns, bind_columns
+from batchneuron.stages.encode import encode
+from batchneuron.stages.tokenize import Limit
+from batchneuron.tasks import find_kind, open_task
+from batchneuron.tasks.task import Encoder, Task
+from batchneuron.workers.work_order import WorkOrder
+
+_SAMPLED_SHARDS = 16
+_SAMPLED_ROWS_PER_SHARD = 256
+_SHORT_ROW_TOKENS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A spec with everything it names found, opened and checked."""
+
+    spec: JobSpec
+    request: CompileRequest
+    task: Task
+    backend: Backend
+    source: Source
+    inventory: Inventory
+    columns: Columns
+    fingerprint: Fingerprint
+    cluster: Cluster | None = None
+    """Where the shards are done; None: on this machine."""
+
+
+def prepare(spec: JobSpec, *, allow_remote_code: bool = False, elsewhere: bool = False) -> Prepared:
+    """Resolve what the spec names.
+
+    Args:
+        spec: the job.
+        allow_remote_code: let a model whose commit the spec pins run its own code.
+        elsewhere: it will run on another machine than this one, which needs no stack then.
+
+    Raises:
+        SpecError: options or columns that the task does not know.
+        DataError: the input is missing, unreadable, or lacks a column.
+        ModelError: the model cannot be had.
+        BackendError: this machine cannot run it.
+    """
+    kind = find_kind(spec.task)
+    options = kind.options.model_validate(spec.options).model_dump(mode="json")
+    backend = open_backend(spec, elsewhere=elsewhere)
+    source = open_source(spec.input)
+    inventory = source.inventory()
+    model = resolve_model(spec.model, kind.default_model, allow_remote_code=allow_remote_code)
+    task = open_task(spec.task, options, model)
+    columns = bind_columns(spec.input, kind, inventory.schema, task.schema)
+    request = CompileRequest(spec.task, options, model)
+    fingerprint = Fingerprint(_name_fields(spec, request, backend, inventory))
+    return Prepared(spec, request, task, backend, source, inventory, columns, fingerprint)
+
+
+def fix_precision(prepared: Prepared, precision: str) -> Prepared:
+    """The same job with a precision chosen for it; `backend.precision: auto` leaves the choice to a run."""
+    chosen = prepared.spec.backend.model_copy(update={"precision": precision})
+    spec = prepared.spec.model_copy(update={"backend": chosen})
+    backend = open_backend(spec)
+    fingerprint = Fingerprint(_name_fields(spec, prepared.request, backend, prepared.inventory))
+    return replace(prepared, spec=spec, backend=backend, fingerprint=fingerprint)
+
+
+def make_plan(prepared: Prepared) -> Plan:
+    """The plan of a new run; reads a sample of the rows.
+
+    Raises:
+        SpecError: a shape is longer than the model allows.
+    """
+    spec, inventory = prepared.spec, prepared.inventory
+    shards = cut_shards(inventory, choose_shard_rows(prepared), spec.input.limit)
+    encoder = prepared.task.open_encoder()
+    request = request_ladder(spec, prepared.backend, prepared.request, encoder.model_limit_tokens)
+    limit = Limit(request.limit_tokens, spec.shapes.overflow)
+    sample = _sample_items(prepared, shards, encoder, limit)
+    if spec.output.shard_rows == "auto" and shards[-1].row_hi:
+        items = sample.items_per_shard * sample.shards
+        row_s = expect_item_s(sample, request) * items / shards[-1].row_hi
+        shards = cut_shards(inventory, choose_shard_rows(prepared, row_s), spec.input.limit)
+        sample = replace(sample, items_per_shard=items / len(shards), shards=len(shards))
+    ladder = plan_ladder(sample, request)
+    tokens_per_row = float(sample.lengths.mean()) if sample.lengths.size else 0.0
+    return Plan(
+        shards,
+        ladder,
+        tokens_per_row,
+        forecast(ladder, sample, request),
+        skipped=inventory.skipped,
+    )
+
+
+def make_order(prepared: Prepared, plan: Plan, record: RunRecord) -> WorkOrder:
+    """What workers are told."""
+    spec = prepared.spec
+    longest = plan.ladder.max_length
+    return WorkOrder(
+        spec=spec,
+        request=prepared.request,
+        columns=prepared.columns,
+        read_schema=prepared.columns.needed(prepared.inventory.schema),
+        ladder=plan.ladder,
+        limit=Limit(min(longest, spec.shapes.max_length or longest), spec.shapes.overflow),
+        artifacts=list_artifacts(prepared.backend, prepared.request, plan.ladder, default_cache()),
+        record=record,
+        calibration=plan.calibration,
+    )
+
+
+def choose_shard_rows(prepared: Prepared, row_s: float | None = None) -> int:
+    """Rows per shard: what the spec says, or by the input, the task, and the work that a row is.
+
+    Args:
+        prepared: the job.
+        row_s: seconds that a core takes for a row; None: rows are not sampled yet, and taken to be short,
+            so that there will be no more of them than this.
+    """
+    wished = prepared.spec.output.shard_rows
+    if wished != "auto":
+        return size_shards(prepared.inventory, wished)
+    if row_s is None:
+        cost = estimate_cost(prepared.backend.facts.cost, prepared.request.model.config)
+        row_s = _SHORT_ROW_TOKENS * cost.per_slot_s
+    rows = size_shards(prepared.inventory, None, row_s)
+    most = find_kind(prepared.spec.task).max_shard_rows or rows
+    rows = min(rows, max(most, -(-prepared.inventory.rows // MAX_SHARDS)))
+    return min(rows, cap_shard_rows(prepared.inventory, prepared.task.schema, _find_most_tokens(prepared)))
+
+
+def _find_most_tokens(prepared: Prepared) -> int:
+    """What a row that is not split can have: as the spec says, or else the model's configuration."""
+    shapes, wished = prepared.spec.shapes, prepared.spec.shapes.sequence_length
+    limits = [shapes.max_length, prepared.request.model.config.get("max_position_embeddings")]
+    if wished != "auto":
+        limits.append(wished if isinstance(wished, int) else max(wished))
+    return min((limit for limit in limits if isinstance(limit, int) and limit > 0), default=512)
+
+
+def request_ladder(
+    spec: JobSpec, backend: Backend, program: CompileRequest, model_limit: int
+) -> LadderRequest:
+    """What is known of the shapes before the data is looked at.
+
+    Raises:
+        SpecError: a shape is longer than the model allows.
+    """
+    shapes, facts, model = spec.shapes, backend.facts, program.model
+    lengths: tuple[int, ...] | None = None
+    if shapes.sequence_length != "auto":
+        wished = shapes.sequence_length
+        lengths = (wished,) if isinstance(wished, int) else tuple(wished)
+    asked = {
+        "shapes.sequence_length": max(lengths, default=0) if lengths else 0,
+        "shapes.max_length": shapes.max_length,
+    }
+    problems = [
+        Problem("spec", key, f"{tokens} tokens, and the model takes {model_limit}", "choose a shorter one")
+        for key, tokens in asked.items()
+        if tokens and tokens > model_limit
+    ]
+    if problems:
+        raise SpecError(tuple(problems))
+    return LadderRequest(
+        limit_tokens=min(
+            model_limit, shapes.max_length or model_limit, max(lengths) if lengths else model_limit
+        ),
+        sequence_lengths=lengths,
+        batch_size=None if shapes.batch_size == "auto" else shapes.batch_size,
+        batch_slots=facts.batch_slots,
+        max_shapes=facts.cost.count_shapes(model.weights_bytes, facts.max_shapes),
+        cost=estimate_cost(facts.cost, model.config),
+        ready=find_ready_shapes(backend, program, default_cache()),
+    )
+
+
+def _sample_items(prepared: Prepared, shards: tuple[Shard, ...], encoder: Encoder, limit: Limit) -> Sample:
+    """Tokens of the items of some rows from all over the input."""
+    reader = prepared.source.open_reader(prepared.columns.needed(prepared.inventory.schema))
+    lengths = [np.zeros(0, dtype=np.int32)]
+    # Where items have one length there is nothing to learn, and images take long to decode.
+    rows = 1 if encoder.model_limit_tokens == 1 else _SAMPLED_ROWS_PER_SHARD
+    sampled_rows = 0
+    for shard in sample_shards(shards, _SAMPLED_SHARDS):
+        head = replace(shard, slices=head_slices(shard, rows))
+        if head.rows:
+            encoded = encode(head, reader.read(head.slices), prepared.columns, encoder, limit)
+            lengths.append(encoded.items.lengths)
+            sampled_rows += head.rows
+    reader.close()
+    found = np.concatenate(lengths)
+    items = len(found) * shards[-1].row_hi / max(1, sampled_rows)
+    return Sample(found, items / len(shards), len(shards))
+
+
+def _name_fields(
+    spec: JobSpec, request: CompileRequest, backend: Backend, inventory: Inventory
+) -> Mapping[str, JsonValue]:
+    """Everything that can change a prediction or a part's boundaries, by name."""
+    facts, model = backend.facts, request.model
+    files: list[JsonValue] = [
+        [file.file.uri, file.file.size_bytes, file.file.version] for file in inventory.files
+    ]
+    given = spec.model_dump(mode="json")
+    return {
+        "protocol": PROTOCOL,
+        "task": spec.task,
+        "options": dict(request.options),
+        "model": {"commit": model.commit, "digest": model.digest, "dtype": spec.model.dtype},
+        "input": {
+            "files": digest_json(files),
+            "columns": given["input"]["columns"],
+            "keep": given["input"]["keep"],
+            "limit": given["input"]["limit"],
+        },
+        "shapes": given["shapes"],
+        "shard_rows": given["output"]["shard_rows"],
+        "backend": {
+            "kind": facts.kind,
+            "target": facts.target,
+            "precision": facts.precision,
+            "compiler_args": dict(facts.compiler_args),
+        },
+        "versions": {**facts.versions, **{name: version(name) for name in find_kind(spec.task).libraries}},
+    }

@@ -1,0 +1,1 @@
+"""Programs: built, compiled once, and held against the reference before they are believed."""

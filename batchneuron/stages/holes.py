@@ -1,0 +1,32 @@
+"""Holes: batches without some of their items, every other item where it was.
+
+What is computed beside a row does not change its bits; that it stays in its slot makes it certain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batchneuron.stages.gather import Batch
+
+
+def punch(batches: Sequence[Batch], is_hole: NDArray[np.bool_]) -> list[Batch]:
+    """The batches without the items of the mask, [N], the others numbered anew from 0.
+
+    As many batches as before: one that has lost all its items is empty.
+    """
+    numbers = np.cumsum(~is_hole) - 1
+    punched = []
+    for batch in batches:
+        stays = ~is_hole[batch.picks]
+        punched.append(Batch(batch.index, numbers[batch.picks[stays]], batch.slots[stays]))
+    return punched
+
+
+def narrow(batch: Batch, lo: int, hi: int) -> Batch:
+    """The batch with nothing but what is in its slots `lo` to `hi`."""
+    stays = (batch.slots >= lo) & (batch.slots < hi)
+    return Batch(batch.index, batch.picks[stays], batch.slots[stays])

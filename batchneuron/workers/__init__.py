@@ -1,0 +1,1 @@
+"""Workers: one process for each core, watched, replaced, and told what to do next."""

@@ -1,0 +1,32 @@
+"""Cost: what a batch takes on a core, by hand."""
+
+import pytest
+
+from batchneuron.planning.cost import DeviceCost, ShapeCost, estimate_cost
+
+# From the benchmark pages of the Neuron SDK: distilbert, 128 tokens, one of two cores of an inf2.xlarge.
+DISTILBERT = {"n_layers": 6, "dim": 768, "n_heads": 12}
+INF2 = DeviceCost(per_call_s=0.0002, flop_per_s=3.1e13, compile_s=60.0)
+
+
+def test_a_call_is_its_own_time_its_slots_and_the_pairs_of_slots():
+    cost = ShapeCost(per_call_s=100, per_slot_s=10, per_pair_s=1, compile_s=5)
+
+    assert cost.call_s(2, 3) == 100 + 6 * 10 + 2 * 3 * 3
+
+
+@pytest.mark.parametrize(("batch_size", "measured_s"), [(16, 0.00601), (1, 0.00058)])
+def test_the_estimate_is_near_what_amazon_published(batch_size, measured_s):
+    assert estimate_cost(INF2, DISTILBERT).call_s(batch_size, 128) == pytest.approx(measured_s, rel=0.05)
+
+
+def test_a_model_that_names_no_sizes_is_taken_for_bert_base():
+    assert estimate_cost(INF2, {}) == estimate_cost(INF2, {"num_hidden_layers": 12, "hidden_size": 768})
+    assert estimate_cost(INF2, {}).per_slot_s == 2 * estimate_cost(INF2, DISTILBERT).per_slot_s
+
+
+@pytest.mark.parametrize(
+    ("memory", "weights", "shapes"), [(None, 10**12, 8), (1600, 100, 8), (1599, 100, 7), (10, 100, 1)]
+)
+def test_as_many_shapes_as_weights_fit_half_of_the_memory(memory, weights, shapes):
+    assert DeviceCost(memory_bytes=memory).count_shapes(weights, 8) == shapes

@@ -1,0 +1,57 @@
+"""Aside: a call in a process of its own, on the first core that can make it."""
+
+import os
+
+import pytest
+
+from batchneuron.backends.backend import Core
+from batchneuron.errors import CoreLost, ModelError, WorkerFailed
+from batchneuron.workers.aside import call_aside
+
+CORES = tuple(Core(index, environment={"ASIDE_CORE": str(index)}) for index in range(5))
+
+
+def tell_core():
+    """Which core this process was given; the first two are broken."""
+    index = int(os.environ["ASIDE_CORE"])
+    if index < 2:
+        raise CoreLost("broken", f"core {index}")
+    return index, os.getpid()
+
+
+def be_lost():
+    raise CoreLost("broken", f"core {os.environ['ASIDE_CORE']}")
+
+
+def refuse():
+    raise ModelError("no weights", f"core {os.environ['ASIDE_CORE']}")
+
+
+def die():
+    os._exit(3)
+
+
+def test_the_next_core_is_tried_where_one_is_broken():
+    core, process = call_aside(tell_core, CORES, "test")
+
+    assert core == 2
+    assert process != os.getpid()
+
+
+def test_after_three_broken_cores_it_says_what_the_last_one_said():
+    with pytest.raises(CoreLost, match="core 2"):
+        call_aside(be_lost, CORES, "test")
+
+
+def test_what_another_core_would_not_mend_is_raised_at_once():
+    with pytest.raises(ModelError, match="core 0"):
+        call_aside(refuse, CORES, "test")
+
+
+def test_a_death_is_told():
+    with pytest.raises(WorkerFailed, match="the process of the test died"):
+        call_aside(die, CORES[:1], "test")
+
+
+def test_without_cores_it_is_a_call():
+    assert call_aside(os.getpid, (), "test") == os.getpid()

@@ -1,5 +1,6 @@
 """A stage for the supervisor: workers of a few lines each, in real processes, with nothing to load."""
 
+import faulthandler
 import inspect
 import os
 import signal
@@ -90,7 +91,9 @@ class Stage:
         takes_core = len(inspect.signature(do).parameters) == 2
 
         def main(_order, core, connection, cells):
-            worker.register_dump()
+            # Forked from a process of many threads: of those that are gone, nothing may be written.
+            faulthandler.enable(all_threads=False)
+            faulthandler.register(worker.DUMP_SIGNAL, all_threads=False)
             self.mark("start")
             broken = start(core)
             if broken is not None:

@@ -1,1 +1,9 @@
-"""The interactive API: pipelines and models for a notebook, and a callable for other engines."""
+"""The interactive API: a few inputs at a time, over the same programs and artifacts as jobs.
+
+pipelines.py        `pipeline()`, with the answers of transformers' pipelines
+modeling.py         `NeuronModelFor…`, called with tensors
+predictor.py        batches of columns, for engines that bring them
+present.py          what each task takes and gives in Python
+saved_model.py      which model, held to which shapes, kept in which folder
+static_program.py   compiled or found, loaded, fed with tensors of any size
+"""

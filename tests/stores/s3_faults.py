@@ -6,6 +6,7 @@ import base64
 import hashlib
 import itertools
 import threading
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -29,8 +30,11 @@ def serve() -> Iterator[str]:
     with _be_atomic():
         server.start()
         host, port = server.get_host_and_port()
+        url = f"http://{host}:{port}"
+        # All servers of a process share one memory: nothing of the last one may be left.
+        urllib.request.urlopen(urllib.request.Request(f"{url}/moto-api/reset", method="POST")).close()
         try:
-            yield f"http://{host}:{port}"
+            yield url
         finally:
             server.stop()
 

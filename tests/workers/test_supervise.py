@@ -3,7 +3,6 @@
 import os
 import time
 
-import multiprocess
 import pytest
 
 from batchneuron.errors import (
@@ -45,13 +44,17 @@ def test_no_more_workers_start_than_there_are_shards(stage):
     assert stage.starts == [0]
 
 
-def test_nobody_hoards_the_last_shards(stage):
+def test_nobody_hoards_the_last_shards(stage, tmp_path):
     """A worker takes its next shard ahead only while there are enough for all."""
-    both_at_work = multiprocess.Barrier(2, timeout=30)
 
-    stage.run(do=lambda _: both_at_work.wait(), shards=SHARDS[:2])
+    def meet(index):
+        (tmp_path / f"at-{index}").touch()
+        patience_s = time.monotonic() + 20
+        while len(list(tmp_path.glob("at-*"))) < 2:
+            assert time.monotonic() < patience_s, "the other shard was never begun beside this one"
+            time.sleep(0.01)
 
-    assert not both_at_work.broken
+    stage.run(do=meet, shards=SHARDS[:2])
 
 
 def test_what_others_have_in_hand_is_waited_for_by_workers_that_stay(stage, monkeypatch):

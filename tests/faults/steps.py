@@ -1,7 +1,8 @@
 """A job that dies, stops or fails at its first step, at its second, at its third … until a run gets through.
 
-`python steps.py FOLDER ACTION local|s3` does it with one action (`failpoints.py`), checks what each fault
-leaves and what the next run makes of it, and prints the steps, one a line. For s3 AWS_ENDPOINT_URL is set.
+`python steps.py FOLDER ACTION local|s3 [STRIDE]` does it with one action (`failpoints.py`), checks what each
+fault leaves and what the next run makes of it, and prints the steps, one a line. For s3 AWS_ENDPOINT_URL is set.
+A stride of 5 takes the first step, the sixth, the eleventh.
 """
 
 from __future__ import annotations
@@ -40,14 +41,15 @@ class Loop:
 
     place: Place
     action: str
+    stride: int = 1
     dice: random.Random = field(default_factory=lambda: random.Random(SEED))
 
     def run(self) -> None:
         ended = self.end("calm", 0)
         assert ended.code == 0, ended
-        truth, n = read_truth(self.place.look("calm")), 0
-        while ended.step or not n:
-            n += 1
+        truth, n = read_truth(self.place.look("calm")), 1 - self.stride
+        while ended.step or n < 1:
+            n += self.stride
             ended = (self.freeze if self.action == STOP else self.strike)(f"{n:03}", n, truth)
             print(f"{n}: {ended.step or 'through'}: {ended.code}", flush=True)  # noqa: T201  # they are counted
 
@@ -109,4 +111,4 @@ if __name__ == "__main__":
     if sys.argv[3] == "s3":
         open_bucket()
     kind = {"local": Disk, "s3": Bucket}[sys.argv[3]]
-    Loop(kind(Path(sys.argv[1])), sys.argv[2]).run()
+    Loop(kind(Path(sys.argv[1])), sys.argv[2], int((sys.argv[4:] or ["1"])[0])).run()

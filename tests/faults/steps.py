@@ -1,7 +1,7 @@
 """A job that dies, stops or fails at its first step, at its second, at its third … until a run gets through.
 
 `python steps.py FOLDER ACTION local|s3 [STRIDE]` does it with one action (`failpoints.py`), checks what each
-fault leaves and what the next run makes of it, and prints the steps, one a line. For s3 AWS_ENDPOINT_URL is set.
+fault leaves and what the next run makes of it, and prints the steps, one a line. s3 needs AWS_ENDPOINT_URL.
 A stride of 5 takes the first step, the sixth, the eleventh.
 """
 

@@ -17,7 +17,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 Work = Callable[[pa.Table], dict[str, Any]]
-BATCH_ROWS = 32  # what did best of 1, 32, 64 and 128 for these peers
 WARM_ROWS = 32
 
 
@@ -45,7 +44,7 @@ def open_sentence_transformers(order: dict[str, Any]) -> Work:
 
     def work(table: pa.Table) -> dict[str, Any]:
         texts = table["text"].to_pylist()
-        vectors = model.encode(texts, batch_size=BATCH_ROWS, normalize_embeddings=True)
+        vectors = model.encode(texts, batch_size=order["batch_rows"], normalize_embeddings=True)
         return {"embedding": _to_arrow(vectors)}
 
     return work
@@ -58,7 +57,7 @@ def open_map(order: dict[str, Any]) -> Work:
     def work(table: pa.Table) -> dict[str, Any]:
         rows = datasets.Dataset(table)
         encoder = _LazyEncoder(order)
-        done = rows.map(encoder, batched=True, batch_size=BATCH_ROWS * 8, num_proc=2)
+        done = rows.map(encoder, batched=True, batch_size=order["batch_rows"] * 8, num_proc=2)
         return {"embedding": done.data["embedding"]}
 
     return work
@@ -76,7 +75,11 @@ def open_ray(order: dict[str, Any]) -> Work:
         numbered = table.append_column("row", pa.array(range(table.num_rows)))
         rows = ray.data.from_arrow(numbered).repartition(8)
         made = rows.map_batches(
-            _LazyEncoder, fn_constructor_args=(order,), batch_size=BATCH_ROWS * 8, compute=actors, num_cpus=1
+            _LazyEncoder,
+            fn_constructor_args=(order,),
+            batch_size=order["batch_rows"] * 8,
+            compute=actors,
+            num_cpus=1,
         )
         found = made.to_pandas().sort_values("row")
         return {"embedding": pa.array(list(found["embedding"]), pa.list_(pa.float32()))}
@@ -99,7 +102,7 @@ class _LazyEncoder:
             options = {"torch_dtype": self._order["dtype"]}
             self._model = SentenceTransformer(self._order["model"], device="cpu", model_kwargs=options)
         texts = list(batch["text"])
-        vectors = self._model.encode(texts, batch_size=BATCH_ROWS, normalize_embeddings=True)
+        vectors = self._model.encode(texts, batch_size=self._order["batch_rows"], normalize_embeddings=True)
         return {**batch, "embedding": vectors}
 
 
@@ -116,7 +119,7 @@ def open_pipeline(order: dict[str, Any]) -> Work:
     else:
         tokenizer = AutoTokenizer.from_pretrained(order["model"], model_max_length=order["max_tokens"])
         options["tokenizer"] = tokenizer
-    pipe = pipeline(task, batch_size=BATCH_ROWS, **options)
+    pipe = pipeline(task, batch_size=order["batch_rows"], **options)
     return lambda table: _READERS[task](pipe, table, order)
 
 

@@ -4,7 +4,8 @@
     python benchmarks/peers/compare.py long short   some of them
 
 Every run is a process of its own. The variants of a workload take turns, round after round. A run begins once
-a probe of the machine's speed reaches 80 % of the best one, and counts where the probe after it does, too. Writes `benchmarks/peers.json`; `table.py` shows it.
+a probe of the machine's speed reaches 80 % of the best one, and counts where the probe after it does, too.
+Writes `benchmarks/peers.json`; `table.py` shows it.
 """
 
 from __future__ import annotations

@@ -91,9 +91,10 @@ class Stage:
         takes_core = len(inspect.signature(do).parameters) == 2
 
         def main(_order, core, connection, cells):
-            # Forked from a process of many threads: of those that are gone, nothing may be written.
-            faulthandler.enable(all_threads=False)
-            faulthandler.register(worker.DUMP_SIGNAL, all_threads=False)
+            # Forked from whatever process the tests before have left: walking its stacks may crash. That a
+            # worker dumps them is shown with spawned ones.
+            faulthandler.disable()
+            signal.signal(worker.DUMP_SIGNAL, signal.SIG_IGN)
             self.mark("start")
             broken = start(core)
             if broken is not None:

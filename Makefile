@@ -9,11 +9,11 @@ SEED ?= 20261122
 help:            ## this list
 	@grep -hE '^[a-z0-9]+: .*##|^[a-z0-9]+:  *##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
-setup: .venv/ready  ## environment in .venv
-.venv/ready: pyproject.toml scripts/setup.sh
-	@scripts/setup.sh
+setup: .venv/ready-dev  ## environment in .venv, with all that the tests need
+.venv/ready-%: pyproject.toml scripts/setup.sh
+	@scripts/setup.sh $*
 
-demo: setup      ## label 23,517 real rows, and show what came out
+demo: .venv/ready-cpu  ## label 23,517 real rows, and show what came out
 	@$(BIN)/batchneuron run jobs/quickstart.yaml
 	@$(BIN)/batchneuron report out/quickstart --against category
 

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Makes .venv with batchneuron and its development tools. Used by `make setup`, and by `make lowering`
-# with VENV=.venv-lowering TORCH_SERIES=2.9.
+# Makes .venv with batchneuron and an extra of pyproject.toml: `cpu` for `make demo`, `dev` for all else; and for
+# `make lowering` with VENV=.venv-lowering TORCH_SERIES=2.9.
 # Torch first, as a CPU build: from the plain index, torch brings gigabytes of CUDA along.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+extra=${1:-dev}
 venv=${VENV:-.venv}
 series=${TORCH_SERIES:-}
 torch="torch${series:+==$series.*}"
@@ -42,6 +43,6 @@ pip=$venv/bin/pip
 export PIP_DISABLE_PIP_VERSION_CHECK=1
 echo "installing into $venv ($("$python" --version)); the first time takes some minutes"
 install_torch
-"$pip" install --quiet --editable '.[dev]' "$torch"
-touch "$venv/ready"
+"$pip" install --quiet --editable ".[$extra]" "$torch"
+touch "$venv/ready-$extra"
 echo "ready: $venv/bin/batchneuron --help"

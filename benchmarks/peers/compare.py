@@ -59,11 +59,12 @@ def main() -> None:
     """All rounds of all workloads asked for, and the report."""
     names = sys.argv[1:] or list(WORKLOADS)
     cells = [cell for name in names for cell in run_workload(WORKLOADS[name])]
-    kept = json.loads(REPORT.read_text())["cells"] if REPORT.exists() else []
-    kept = [cell for cell in kept if cell["workload"] not in names]
+    before = json.loads(REPORT.read_text()) if REPORT.exists() else {"cells": [], "limit_gflops": {}}
+    kept = [cell for cell in before["cells"] if cell["workload"] not in names]
+    limits = measure_limit()
     report = {
         "machine": name_machine(),
-        "limit_gflops": measure_limit(),
+        "limit_gflops": {kind: max(best, before["limit_gflops"].get(kind, 0)) for kind, best in limits.items()},
         "cells": kept + [asdict(cell) for cell in cells],
     }
     REPORT.write_text(json.dumps(report, indent=1) + "\n")

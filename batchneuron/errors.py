@@ -15,7 +15,8 @@
     │   ├── OutputForbidden     no credentials for the bucket, or refused ones   exit 77
     │   └── OutputUnfit         no such bucket; it cannot create exclusively     exit 78
     ├── ModelError              the model cannot be had, or is refused           exit 78
-    │   └── ModelForbidden      gated or private, and no valid token             exit 77
+    │   ├── ModelForbidden      gated or private, and no valid token             exit 77
+    │   └── ModelUnavailable    the hub gives no answer just now                 exit 75
     ├── BackendError            the machine cannot run what was asked            exit 78
     │   ├── CompileError        the compiler failed; its log is told
     │   ├── ArtifactMismatch    an artifact is not for this driver or chip
@@ -167,6 +168,13 @@ class ModelForbidden(ModelError):
     """The hub refuses the model to this user."""
 
     exit_code = 77
+
+
+class ModelUnavailable(ModelError):
+    """The hub is busy, broken or not reached just now; nothing is known against the model."""
+
+    exit_code = 75
+    retryable = True
 
 
 class BackendError(BatchNeuronError):

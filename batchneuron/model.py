@@ -15,13 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from batchneuron.errors import ModelError, ModelForbidden
+from batchneuron.errors import ModelError, ModelForbidden, ModelUnavailable
+from batchneuron.hub_silence import is_silence
 from batchneuron.spec.sections import ModelSpec
 
 # Weights are read from safetensors alone: unpickling a checkpoint runs whatever its author put there
 # (CVE-2025-32434 got round even weights_only=True).
 _WEIGHTS = "*.safetensors"
 _READ_FROM_HUB = ("*.json", "*.txt", "*.model", "*.jinja", _WEIGHTS)
+_CODE = "*.py"
 _OTHER_ENGINES = ("onnx/*", "openvino/*", "*/onnx/*", "*/openvino/*")
 _BLOB = re.compile(r"[0-9a-f]{64}")
 
@@ -112,8 +114,9 @@ def resolve_model(spec: ModelSpec, default_id: str, *, allow_remote_code: bool =
         allow_remote_code: the user's flag; the spec alone never runs code from a repository.
 
     Raises:
-        ModelError: not found, not readable, or without safetensors weights.
+        ModelError: not found, not readable, without safetensors weights, or with code that is elsewhere.
         ModelForbidden: gated or private.
+        ModelUnavailable: not in the cache, and the hub does not answer.
     """
     if spec.trust_remote_code and not allow_remote_code:
         raise ModelError(
@@ -125,8 +128,10 @@ def resolve_model(spec: ModelSpec, default_id: str, *, allow_remote_code: bool =
     if (local := Path(name).expanduser()).is_dir():
         folder, commit = local.resolve(), None
     else:
-        folder = _download(name, spec.revision)
+        folder = _download(name, spec.revision, with_code=spec.trust_remote_code)
         commit = folder.name if re.fullmatch(r"[0-9a-f]{40}", folder.name) else spec.revision
+    if spec.trust_remote_code:
+        _require_own_code(folder)
     sentence = read_sentence_config(folder)
     weights_folder = _transformer_folder(folder)
     if not any(weights_folder.glob(_WEIGHTS)):
@@ -143,8 +148,8 @@ def resolve_model(spec: ModelSpec, default_id: str, *, allow_remote_code: bool =
 
 def list_files(folder: Path, *, with_code: bool) -> list[Path]:
     """Every file of a model that can change a prediction, in order."""
-    wanted = [*_READ_FROM_HUB, "*.py"] if with_code else list(_READ_FROM_HUB)
-    return sorted({path for pattern in wanted for path in folder.rglob(pattern) if path.is_file()})
+    patterns = _list_patterns(with_code=with_code)
+    return sorted({path for pattern in patterns for path in folder.rglob(pattern) if path.is_file()})
 
 
 def digest_files(folder: Path, *, with_code: bool) -> str:
@@ -181,6 +186,29 @@ def read_sentence_config(folder: Path) -> SentenceConfig | None:
         prompts={str(key): str(text) for key, text in settings.get("prompts", {}).items()},
         default_prompt_name=settings.get("default_prompt_name"),
     )
+
+
+def _list_patterns(*, with_code: bool) -> list[str]:
+    """Names of the files that can change a prediction."""
+    return [*_READ_FROM_HUB, _CODE] if with_code else list(_READ_FROM_HUB)
+
+
+def _require_own_code(folder: Path) -> None:
+    """Refuse classes of another repository, `org/name--module.Class`: no commit in the spec pins them.
+
+    Raises:
+        ModelError: a configuration names one.
+    """
+    for path in sorted(folder.rglob("*config.json")):
+        config = _read_json(path)
+        auto_map = config.get("auto_map") if isinstance(config, dict) else None
+        if other := re.search(r'"([^"]+)--', json.dumps(auto_map)):
+            raise ModelError(
+                f"auto_map takes code from another repository, '{other[1]}', which the spec does not pin",
+                str(path),
+                f"copy the model and that code into one folder, take '{other[1]}--' out of auto_map there, "
+                "and give the folder in model.id",
+            )
 
 
 def _read_pooling(path: Path) -> str:
@@ -227,7 +255,7 @@ def _module_folder(folder: Path, module: Mapping[str, str]) -> Path:
     return folder / path
 
 
-def _download(name: str, revision: str | None) -> Path:
+def _download(name: str, revision: str | None, *, with_code: bool) -> Path:
     from huggingface_hub import errors, snapshot_download
 
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
@@ -238,9 +266,10 @@ def _download(name: str, revision: str | None) -> Path:
             else "give a folder or a hub id, org/name"
         )
         raise ModelError("no such folder", str(Path(name).absolute()), hint)
+    wanted = _list_patterns(with_code=with_code)
     try:
         folder = snapshot_download(
-            name, revision=revision, allow_patterns=list(_READ_FROM_HUB), ignore_patterns=list(_OTHER_ENGINES)
+            name, revision=revision, allow_patterns=wanted, ignore_patterns=list(_OTHER_ENGINES)
         )
     except errors.HFValidationError as error:
         raise ModelError("no such folder, and not a hub id, org/name", name) from error
@@ -252,13 +281,25 @@ def _download(name: str, revision: str | None) -> Path:
         raise ModelError(f"no revision '{revision}'", name) from error
     except errors.RepositoryNotFoundError as error:
         raise ModelForbidden("no such model, or a private one", name, "check the id; set HF_TOKEN") from error
-    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, OSError) as error:
-        raise ModelError(
-            "the hub cannot be reached and the model is not in the local cache",
-            name,
-            f"give a folder in model.id, or fetch it once where there is a network: `hf download {name}`",
-        ) from error
+    except (errors.HTTPError, OSError) as error:  # type: ignore[attr-defined]
+        raise _explain_failure(error, name) from error
     return Path(folder)
+
+
+def _explain_failure(error: Exception, name: str) -> ModelError:
+    """What to do where nothing was said against the model itself."""
+    from huggingface_hub import errors
+
+    elsewhere = f"give a folder in model.id, or fetch it once where there is a network: `hf download {name}`"
+    what = "the hub cannot be reached and the model is not in the local cache"
+    if is_silence(error):
+        said = " ".join(str(error.__cause__ or error).split())[:200]
+        return ModelUnavailable(f"{what}: {said}", name, f"run it again when it answers; or {elsewhere}")
+    if isinstance(error, errors.LocalEntryNotFoundError | errors.OfflineModeIsEnabled):
+        return ModelError(what, name, elsewhere)
+    return ModelError(
+        f"cannot be fetched from the hub: {error}", name, "mend that, or give a folder in model.id"
+    )
 
 
 def _names_beside(path: Path) -> list[str]:

@@ -70,8 +70,9 @@ def open_run(
     Args:
         prepared: the job.
         watch: is told what happens, and asked whether to go on.
-        overwrite: begin anew where there is another run, or this one and finished; this one unfinished is
-            taken up all the same, so that a command with `--overwrite` can be repeated after it was killed.
+        overwrite: begin anew where there is another run, or this one and finished, or this one without its
+            plan; this one unfinished is taken up all the same, so that a command with `--overwrite` can be
+            repeated after it was killed.
         frozen: file of the plan that a new run takes, put into the folder before; None: it makes one.
 
     Raises:
@@ -111,9 +112,9 @@ def open_run(
 
 
 def _is_over(prepared: Prepared, folder: RunFolder, record: RunRecord) -> bool:
-    """Whether a run is to be overwritten: it is another one, or this one and finished."""
+    """Whether a run is to be overwritten: it is another one, or finished, or its plan is lost."""
     is_same = adopt_precision(prepared, record).fingerprint.fields == record.fields
-    return not is_same or folder.read_manifest(record) is not None
+    return not is_same or folder.read_manifest(record) is not None or not folder.has_plan(record)
 
 
 def _claim(

@@ -13,6 +13,7 @@ from pathlib import Path
 from batchneuron.engines import Cluster, open_cluster_engine, open_engine
 from batchneuron.engines.engine import Engine
 from batchneuron.errors import DiskFailed, Incomplete, OutputUnwritable, Problem, SpecError, TooManyRejected
+from batchneuron.ledger.finish import finish_run
 from batchneuron.ledger.lease import Claims
 from batchneuron.ledger.leftover import delete_old_parts
 from batchneuron.ledger.run_record import Progress
@@ -139,6 +140,8 @@ class _Ledger:
     done: dict[int, PartDone] = field(default_factory=dict)
     restarts: int = 0
     isolated: list[RowIsolated] = field(default_factory=list)
+    rejected: int = 0
+    """In the parts of `done`."""
     slot: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
     started: float = field(default_factory=time.perf_counter)
     saved: float = 0.0
@@ -157,6 +160,8 @@ class _Ledger:
             self.isolated.append(event)
             self._check_budget()
         if isinstance(event, PartDone):
+            before = self.done.get(event.shard)
+            self.rejected += event.rejected - (before.rejected if before is not None else 0)
             self.done[event.shard] = event
             if time.perf_counter() - self.saved > self.pause_s:
                 self.save()
@@ -178,16 +183,15 @@ class _Ledger:
         self.saved = time.perf_counter()
         self.pause_s = max(_PROGRESS_EVERY_S, 100 * (self.saved - now))
 
-    def reports(self) -> dict[int, PartDone]:
-        """Parts that one runner alone reports as its own; a part that was lost and made again has two."""
+    def reports(self) -> dict[int, PartDone | None]:
+        """What a runner reports of a part that it made; None: several do, it was lost and made again."""
         runners = self.opened.folder.read_progress(self.opened.order.record)
-        told = [part for progress in runners for part in progress.parts]
-        counts = Counter(part.shard for part in told if part.created)
-        return {part.shard: part for part in told if part.created and counts[part.shard] == 1}
+        told = [part for progress in runners for part in progress.parts if part.created]
+        counts = Counter(part.shard for part in told)
+        return {part.shard: part if counts[part.shard] == 1 else None for part in told}
 
     def _check_budget(self) -> None:
-        rejected = sum(part.rejected for part in self.done.values())
-        rejected += sum(found.shard not in self.done for found in self.isolated)
+        rejected = self.rejected + sum(found.shard not in self.done for found in self.isolated)
         require_budget(rejected, self.opened.plan.rows, self.opened.prepared.spec.errors, self.opened.order)
 
 
@@ -210,13 +214,14 @@ def require_budget(rejected: int, rows: int, errors: ErrorsSpec, order: WorkOrde
 
 def _finish(opened: Opened, ledger: _Ledger, started: float) -> Summary:
     folder, plan, record = opened.folder, opened.plan, opened.order.record
-    missing = len(plan.shards) - len(folder.list_committed(record))
+    parts = folder.list_parts(record)
+    missing = len(plan.shards) - len(parts)
     folder.require_current(record)  # after the listing: who overwrites a run removes its parts
     if missing:
         raise Incomplete(f"{missing} of {len(plan.shards)} shards are not done", folder.store.location)
     manifest = None if opened.missing else folder.read_manifest(record)
     if manifest is None:
-        manifest = folder.write_manifest(record, plan, ledger.reports())
+        manifest = finish_run(folder, record, plan, ledger.reports(), parts)
         if record.generation > 1:
             with contextlib.suppress(
                 OutputUnwritable, DiskFailed

@@ -1,9 +1,10 @@
-"""What a run folder costs beside the predictions: commits; listing and resuming a hundred thousand parts.
+"""What a run folder costs beside the predictions: commits; listing, resuming and looking at 100,000 parts.
 
     python benchmarks/commit.py
 
-S3 is moto on this machine, and for the listing a server that knows nothing but 100 pages: the figures are
-what this side costs. A real bucket adds its own 20 to 100 ms to each request. Writes `benchmarks/commit.md`.
+S3 is moto on this machine, and for 100,000 parts a server that knows nothing but 100 pages and the ledger's
+files: the figures are what this side costs. A real bucket adds its own 20 to 100 ms to each request.
+Writes `benchmarks/commit.md`.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ import statistics
 import tempfile
 import threading
 import time
-from collections.abc import Callable
-from functools import cache
+from collections.abc import Callable, Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -28,7 +29,8 @@ from moto.server import ThreadedMotoServer
 
 from batchneuron.ledger.run_folder import RunFolder
 from batchneuron.ledger.run_names import part_name
-from batchneuron.ledger.run_record import Progress
+from batchneuron.ledger.run_record import Lease, Progress
+from batchneuron.ledger.status import follow_run
 from batchneuron.planning.fingerprint import Fingerprint
 from batchneuron.planning.forecast import Forecast
 from batchneuron.planning.plan import Plan, cut_shards
@@ -44,11 +46,7 @@ SIZES_BYTES = (64 << 10, 16 << 20)
 COMMITS = 20
 PARTS = 100_000
 PAGE = 1_000
-
-
-def name_part(index: int) -> str:
-    """As run_folder.py names it."""
-    return f"part-{index:05d}_of_{PARTS:05d}-7f3a9c1e.parquet"
+RUNNERS = 10
 
 
 def measure_commit(store: Store, size_bytes: int) -> float:
@@ -65,44 +63,67 @@ def measure_commit(store: Store, size_bytes: int) -> float:
     return statistics.median(taken_s)
 
 
-@cache
-def make_page(start: int) -> bytes:
-    """What S3 says of a thousand parts, and where it goes on."""
-    entries = "".join(
-        f"<Contents><Key>run/data/{name_part(index)}</Key><Size>4000000</Size>"
-        '<LastModified>2026-11-22T00:00:00.000Z</LastModified><ETag>"0"</ETag>'
-        "<StorageClass>STANDARD</StorageClass></Contents>"
-        for index in range(start, start + PAGE)
-    )
-    more = start + PAGE < PARTS
-    token = f"<NextContinuationToken>{start + PAGE}</NextContinuationToken>" if more else ""
-    told = f"<IsTruncated>{str(more).lower()}</IsTruncated>{token}{entries}"
-    return f"<ListBucketResult>{told}</ListBucketResult>".encode()
-
-
 class Pages(BaseHTTPRequestHandler):
-    """A bucket with a hundred thousand parts, a thousand a page."""
+    """A bucket with one run folder: its ledger's files, and its parts, a thousand a page."""
 
     protocol_version = "HTTP/1.1"
+    parts: tuple[bytes, ...] = ()
+    """What S3 says of them, page by page."""
+    ledger: Mapping[str, bytes] = MappingProxyType({})
+    """The other objects, by key."""
 
     def do_GET(self) -> None:
-        """Answer ListObjectsV2."""
-        query = parse_qs(urlsplit(self.path).query)
-        body = make_page(int(query.get("continuation-token", ["0"])[0]))
-        self.send_response(200)
+        """Answer ListObjectsV2 and GetObject."""
+        where = urlsplit(self.path)
+        query, key = parse_qs(where.query), where.path.removeprefix("/bench/")
+        if "list-type" in query:
+            token = int(query.get("continuation-token", ["0"])[0])
+            body = self._list(query["prefix"][0], token)
+        else:
+            body = self.ledger.get(key, b"")
+        self.send_response(200 if body else 404)
         self.send_header("Content-Length", str(len(body)))
+        self.send_header("ETag", '"0"')
         self.end_headers()
         self.wfile.write(body)
+
+    def _list(self, prefix: str, page: int) -> bytes:
+        if prefix == "run/data/":
+            more = page + 1 < len(self.parts)
+            token = f"<NextContinuationToken>{page + 1}</NextContinuationToken>" if more else ""
+            return tell_page(self.parts[page], token)
+        direct = (key for key in self.ledger if f"{key.rpartition('/')[0]}/" == prefix)
+        return tell_page("".join(tell_object(key, len(self.ledger[key])) for key in direct).encode(), "")
 
     def log_message(self, *_: object) -> None:
         """Quiet."""
 
 
-def measure_listing(store: Store) -> float:
-    """Seconds to list `data/`."""
-    started = time.perf_counter()
-    assert len(store.list("data")) == PARTS
-    return time.perf_counter() - started
+def tell_object(key: str, size_bytes: int) -> str:
+    """An object as a listing has it."""
+    return (
+        f"<Contents><Key>{key}</Key><Size>{size_bytes}</Size>"
+        '<LastModified>2026-11-22T00:00:00.000Z</LastModified><ETag>"0"</ETag>'
+        "<StorageClass>STANDARD</StorageClass></Contents>"
+    )
+
+
+def tell_page(entries: bytes, token: str) -> bytes:
+    """A page as S3 gives it."""
+    head = f"<ListBucketResult><IsTruncated>{str(bool(token)).lower()}</IsTruncated>{token}".encode()
+    return head + entries + b"</ListBucketResult>"
+
+
+def serve_pages(path: Path) -> str:
+    """The address of a bucket that has a copy of the run folder at `path`, from now on."""
+    names = sorted(entry.name for entry in os.scandir(path / "data"))
+    told = [tell_object(f"run/data/{name}", 16) for name in names]
+    Pages.parts = tuple("".join(told[at : at + PAGE]).encode() for at in range(0, len(told), PAGE))
+    files = (file for file in (path / ".batchneuron").rglob("*") if file.is_file())
+    Pages.ledger = {f"run/{file.relative_to(path)}": file.read_bytes() for file in files}
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Pages)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return f"http://127.0.0.1:{server.server_port}"
 
 
 def make_plan() -> Plan:
@@ -114,15 +135,23 @@ def make_plan() -> Plan:
     return Plan(shards, Ladder((Shape(1, 8),)), 7.5, Forecast(0.25, 0.2, None))
 
 
-def measure_resume(path: Path) -> dict[str, float]:
-    """Seconds from an open process to the first shard, on a local disk with all parts but one, by step."""
+def make_run(path: Path) -> None:
+    """The folder of a run, all parts there but one, as ten runners have left it."""
     folder, plan = RunFolder(open_store(str(path))), make_plan()
     record = folder.create_run(Fingerprint({"task": "none"}), plan, {})
-    content = b"x" * 16
     done = [PartDone(index, 3, 0, 0, 1, 1, 16, "0" * 64, True, StageSeconds()) for index in range(PARTS - 1)]
     for part in done:
-        (path / part_name(record, part.shard)).write_bytes(content)
-    folder.write_progress(record, Progress("0" * 12, 1.0, tuple(done)))
+        (path / part_name(record, part.shard)).write_bytes(b"x" * 16)
+    for runner in range(RUNNERS):
+        folder.write_progress(record, Progress(f"{runner:012}", 1.0, tuple(done[runner::RUNNERS])))
+        folder.write_lease(record, Lease(f"{runner:012}", 1, (PARTS - 1,), f"host-{runner}", 1))
+
+
+def measure_resume(location: str) -> dict[str, float]:
+    """Seconds from an open process to the first shard, by step."""
+    folder = RunFolder(open_store(location))
+    record = folder.read_run()
+    assert record is not None
     taken_s: dict[str, float] = {}
 
     def time_step(name: str, call: Callable[[], Any]) -> Any:
@@ -131,64 +160,81 @@ def measure_resume(path: Path) -> dict[str, float]:
         taken_s[name] = time.perf_counter() - started
         return result
 
-    read = time_step("read the plan", lambda: folder.read_plan(record))
+    plan = time_step("read the plan", lambda: folder.read_plan(record))
     parts = time_step("list parts", lambda: folder.list_parts(record))
-    time_step("hold sizes against reports", lambda: folder.require_sizes(record, read, parts))
-    missing = tuple(shard for shard in read.shards if shard.index not in parts)
+    time_step("hold sizes against reports", lambda: folder.require_sizes(record, plan, parts))
+    missing = tuple(shard for shard in plan.shards if shard.index not in parts)
     assert time_step("hand out", lambda: HandOut(missing).take(None)).index == PARTS - 1
     return taken_s
 
 
-def measure_local(folder: Path) -> tuple[list[float], float]:
-    """Commits by size, and the listing, on a local disk."""
-    commits = [measure_commit(open_store(str(folder / "out")), size) for size in SIZES_BYTES]
-    data = folder / "many/data"
-    data.mkdir(parents=True)
-    for index in range(PARTS):
-        (data / name_part(index)).touch()
-    return commits, measure_listing(open_store(str(folder / "many")))
+def measure_looks(location: str) -> tuple[float, float]:
+    """Seconds of `status`, and of each further look of `status --watch`."""
+    taken_s, looks = [], follow_run(location, 0.0, lambda _: None)
+    for _ in range(2):
+        started = time.perf_counter()
+        status = next(looks)
+        taken_s.append(time.perf_counter() - started)
+        assert status is not None and status.shards_done == PARTS - 1
+    return taken_s[0], taken_s[1]
 
 
-def measure_s3() -> tuple[list[float], float]:
-    """The same with S3's protocol."""
+def start_moto() -> ThreadedMotoServer:
+    """An S3 with an empty bucket, found the usual way."""
     os.environ.update(AWS_ACCESS_KEY_ID="testing", AWS_SECRET_ACCESS_KEY="testing", AWS_REGION="us-east-1")
     server = ThreadedMotoServer(port=0, verbose=False)
     server.start()
     os.environ["AWS_ENDPOINT_URL"] = "http://{}:{}".format(*server.get_host_and_port())
     boto3.client("s3").create_bucket(Bucket="bench")
-    commits = [measure_commit(open_store("s3://bench/run"), size) for size in SIZES_BYTES]
-    server.stop()
-    for start in range(0, PARTS, PAGE):
-        make_page(start)
-    pages = ThreadingHTTPServer(("127.0.0.1", 0), Pages)
-    threading.Thread(target=pages.serve_forever, daemon=True).start()
-    os.environ["AWS_ENDPOINT_URL"] = f"http://127.0.0.1:{pages.server_port}"
-    return commits, measure_listing(open_store("s3://bench/run"))
+    return server
+
+
+def measure_commits(location: str) -> list[float]:
+    """Seconds of a commit, by size."""
+    return [measure_commit(open_store(location), size) for size in SIZES_BYTES]
+
+
+def render_table(head: Sequence[str], rows: Mapping[str, Sequence[str]]) -> list[str]:
+    """A table of stores."""
+    return [
+        f"| store | {' | '.join(head)} |",
+        "|---|" + "---|" * len(head),
+        *(f"| {name} | {' | '.join(row)} |" for name, row in rows.items()),
+    ]
 
 
 def main() -> None:
     """Measure, and write the report."""
-    with tempfile.TemporaryDirectory() as folder:
-        local, s3 = measure_local(Path(folder)), measure_s3()
-        resume = measure_resume(Path(folder) / "resumed")
-    sizes = " | ".join(f"commit of {size >> 10:,} KiB" for size in SIZES_BYTES)
-    rows = [
-        f"| {name} | {' | '.join(f'{seconds * 1e3:.1f} ms' for seconds in commits)} | {listing:.2f} s |"
-        for name, (commits, listing) in (("local disk, flushed", local), ("S3 protocol, this host", s3))
-    ]
-    note = (__doc__ or "").split("\n\n")[2].partition(" Writes")[0]
+    local, s3 = "local disk, flushed", "S3 protocol, this host"
+    with tempfile.TemporaryDirectory() as temporary:
+        path = Path(temporary)
+        commits = {local: measure_commits(str(path / "out"))}
+        moto = start_moto()
+        commits[s3] = measure_commits("s3://bench/run")
+        moto.stop()
+        make_run(path / "run")
+        os.environ["AWS_ENDPOINT_URL"] = serve_pages(path / "run")
+        places = {local: str(path / "run"), s3: "s3://bench/run"}
+        resumes = {name: measure_resume(place) for name, place in places.items()}
+        looks = {name: measure_looks(place) for name, place in places.items()}
+    steps = [*resumes[local], "in all", "`status`", "each further look of `status --watch`"]
+    rows = {
+        name: [f"{taken:.2f} s" for taken in (*each.values(), sum(each.values()), *looks[name])]
+        for name, each in resumes.items()
+    }
+    note = (__doc__ or "").split("\n\n")[2].partition("\nWrites")[0]
     text = "\n".join(
         (
             "# The cost of the run folder\n",
             f"`python benchmarks/commit.py`, {platform.machine()}, {os.cpu_count()} CPUs, Python "
-            f"{platform.python_version()}; others were at work on it. {note}\n",
-            f"| store | {sizes} | list {PARTS:,} parts |",
-            "|---|---|---|---|",
-            *rows,
-            "",
-            f"Resuming a run of {PARTS:,} shards with one missing, local disk: {sum(resume.values()):.1f} s ("
-            + ", ".join(f"{name} {seconds:.1f} s" for name, seconds in resume.items())
-            + "). With S3 the listing above takes the place of the local one.",
+            f"{platform.python_version()}. {note}\n",
+            *render_table(
+                [f"commit of {size >> 10:,} KiB" for size in SIZES_BYTES],
+                {name: [f"{taken * 1e3:.1f} ms" for taken in each] for name, each in commits.items()},
+            ),
+            f"\nA run of {PARTS:,} shards of which one is missing, with the reports and leases of {RUNNERS} "
+            "runners: what it takes to resume it, step by step, and to look at it.\n",
+            *render_table(steps, rows),
             "",
         )
     )

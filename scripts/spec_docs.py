@@ -1,4 +1,4 @@
-"""Writes docs/spec.md from the spec's own models: every key, its values, its default, what it means.
+"""Writes docs/spec.md from the spec's own models: keys, values, defaults, meanings; and the environment.
 
 Run as `python scripts/spec_docs.py`; a test fails when the page is stale.
 """
@@ -24,6 +24,22 @@ Written by `python scripts/spec_docs.py` from the code; `batchneuron schema` pri
 A key that is left out has its default; an unknown key is refused. In any text `${env:NAME}` stands for an
 environment variable. Paths are relative to the folder the command is run in.
 """
+_ENVIRONMENT = """
+## The environment
+
+Of a job it has nothing but what the spec asks for as `${env:NAME}`. Where things are, and who you are:
+
+| variable | meaning |
+|---|---|
+| `HF_TOKEN` | The hub's token, for private and gated models and data sets. |
+| `HF_HOME`, `HF_HUB_OFFLINE` | Where the hub's cache is, default: `~/.cache/huggingface`; `1`: ask no hub. |
+| `XDG_CACHE_HOME` | Compiled programs and tokenizers are in `batchneuron` below it; default: `~/.cache`. |
+| `TMPDIR` | For temporary files, and for parts on their way [to a bucket](s3.md#the-local-disk). |
+| `AWS_PROFILE`, `AWS_DEFAULT_REGION`, `AWS_ENDPOINT_URL` | As everywhere on AWS; [S3](s3.md). |
+| `AWS_BATCH_JOB_ARRAY_INDEX`, `AWS_BATCH_JOB_ARRAY_SIZE` | Of [AWS Batch](aws-batch.md). |
+| `NEURON_RT_VISIBLE_CORES`, `NEURON_RT_NUM_CORES` | Which cores, or [how many](neuron-reference.md). |
+| `NEURON_LOGICAL_NC_CONFIG` | Physical cores in a logical one, where the spec says nothing. |
+| `RAY_ADDRESS`, `RAY_AUTH_TOKEN` | The [cluster](ray.md), where `--address` names none; its token. |"""
 
 
 def render_page() -> str:
@@ -36,7 +52,7 @@ def render_page() -> str:
     for kind in KINDS.values():
         sections += [f"\n## `options` of {kind.name}\n", f"Default model: `{kind.default_model}`.\n"]
         sections.append(_render_table(kind.options))
-    return "\n".join(sections) + "\n"
+    return "\n".join([*sections, _ENVIRONMENT]) + "\n"
 
 
 def _render_table(model: type[BaseModel], *, skip_sections: bool = False) -> str:

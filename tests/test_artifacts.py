@@ -343,6 +343,22 @@ def test_a_cache_that_others_can_write_to_is_refused(artifact):
     assert "chmod 700" in caught.value.hint
 
 
+@pytest.mark.parametrize("is_link", [False, True])
+def test_a_cache_of_another_user_is_refused(artifact, tmp_path, monkeypatch, is_link):
+    """Its owner can put programs there, whoever else can."""
+    if is_link:
+        artifact.folder.parent.rename(tmp_path / "elsewhere")
+        artifact.folder.parent.symlink_to(tmp_path / "elsewhere")
+    if os.geteuid() == 0:
+        os.chown(artifact.folder.parent, 4242, -1, follow_symlinks=False)
+    else:
+        monkeypatch.setattr(os, "geteuid", lambda: 4242)
+
+    with pytest.raises(BackendError, match="the artifact cache is another user's") as caught:
+        compile_artifact(ArithmeticBackend(), REQUEST, artifact)
+    assert "XDG_CACHE_HOME" in caught.value.hint
+
+
 def test_the_index_says_what_it_is_and_names_every_file(artifact):
     index = json.loads((artifact.folder / "artifact.json").read_text())
 

@@ -6,16 +6,20 @@ from collections.abc import Iterator
 
 import boto3
 import pytest
+from botocore.session import Session
 from moto.server import ThreadedMotoServer
 
 from batchneuron.artifacts import compile_artifact, is_intact, list_artifacts, s3_share
 from batchneuron.artifacts.entry import read_entry
-from batchneuron.artifacts.s3_share import open_s3_share
+from batchneuron.artifacts.exchange import list_shared_keys
+from batchneuron.artifacts.s3_share import S3Share, open_s3_share
 from batchneuron.errors import BackendError
 from batchneuron.planning.shapes import Ladder
 from batchneuron.programs.compile import CompileWatch, Sharing, compile_missing
-from batchneuron.stores.s3_client import create_object, open_client
+from batchneuron.stores import s3_requests
+from batchneuron.stores.s3_requests import Patience, S3Requests
 from tests.backends.arithmetic import ArithmeticBackend
+from tests.stores.s3_faults import answer
 from tests.test_artifacts import LADDER, REQUEST, SHAPE
 
 SHARE = Sharing("s3://programs/team/cache")
@@ -69,6 +73,34 @@ def test_another_machine_fetches_what_one_compiled(bucket, tmp_path):
     assert {item.key for item in bucket.objects.filter(Prefix=f"team/cache/{key}/")} == {
         f"team/cache/{key}/{name}" for name in {*digests, "artifact.json"}
     }
+
+
+def test_keys_are_listed_page_by_page_and_files_are_not(bucket, tmp_path):
+    first, _, _ = build(tmp_path / "one")
+    bucket.Object("team/another/thing").put(Body=b"x")
+    share, pages = open_s3_share(SHARE.location), []
+
+    def turn(params, **_):
+        pages.append(params)
+        params["MaxKeys"] = 2
+
+    share.requests.client.meta.events.register("provide-client-params.s3.ListObjectsV2", turn)
+
+    assert share.list_keys() == {artifact.key for artifact in first.artifacts}
+    assert len(pages) == 2
+    assert open_s3_share("s3://programs").list_keys() == {"team"}
+    assert open_s3_share("s3://programs/nothing").list_keys() == set()
+
+
+def test_keys_of_a_bucket_that_gives_no_answer_are_none(bucket, monkeypatch):
+    assert list_shared_keys(Sharing("s3://nowhere/cache")) == set()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        use_endpoint(monkeypatch, f"http://127.0.0.1:{taken.getsockname()[1]}")
+        monkeypatch.setattr(s3_share, "PATIENCE", Patience(0, 0))
+        monkeypatch.setattr(s3_requests, "_ATTEMPTS", 1)
+
+        assert list_shared_keys(SHARE) == set()
 
 
 @pytest.mark.case(46)
@@ -156,32 +188,40 @@ def test_a_commit_whose_answer_was_lost_is_ours(bucket, tmp_path):
                 Body=(artifact.folder / "artifact.json").read_bytes()
             )
 
-    share.client.meta.events.register("before-send.s3.PutObject", lose_answer)
+    share.requests.client.meta.events.register("before-send.s3.PutObject", lose_answer)
 
     assert share.upload(read_entry(artifact.folder), artifact.folder, replace=False)
     assert sent
 
 
 @pytest.mark.case(15)
-def test_a_conflict_is_sent_again(bucket):
-    client = open_client()
-    answers = []
+def test_a_conflict_is_sent_again(bucket, tmp_path):
+    artifact = compile_one(tmp_path / "one")
+    rests, faults = [], [answer(409, "ConditionalRequestConflict")] * 3
+    requests = S3Requests(SHARE.location, rest=rests.append)
+    share = S3Share(requests, "programs", "team/cache")
+    requests.client.meta.events.register(
+        "before-send.s3.PutObject",
+        lambda request, **_: faults.pop()(request) if request.url.endswith(".json") and faults else None,
+    )
 
-    def send():
-        answers.append(None)
-        if len(answers) < 3:
-            raise client.exceptions.ClientError(
-                {
-                    "Error": {"Code": "ConditionalRequestConflict"},
-                    "ResponseMetadata": {"HTTPStatusCode": 409},
-                },
-                "PutObject",
-            )
-        return client.put_object(Bucket="programs", Key="x", Body=b"1", IfNoneMatch="*")
+    assert share.upload(read_entry(artifact.folder), artifact.folder, replace=False)
+    assert share.read_index(artifact.key) == (artifact.folder / "artifact.json").read_bytes()
+    assert not faults and len(rests) == 3
 
-    assert create_object(send) is not None
-    assert create_object(lambda: client.put_object(Bucket="programs", Key="x", IfNoneMatch="*")) is None
-    assert len(answers) == 3
+
+@pytest.mark.case(21)
+def test_credentials_that_come_late_are_waited_for_and_without_any_it_says_so(bucket, monkeypatch):
+    looked, find = [], Session.get_credentials
+    monkeypatch.setattr(
+        Session, "get_credentials", lambda self: looked.append(1) or (find(self) if len(looked) > 1 else None)
+    )
+    assert open_s3_share(SHARE.location).read_index("x") is None
+
+    monkeypatch.setattr(Session, "get_credentials", lambda _: None)
+    monkeypatch.setattr(s3_share, "PATIENCE", Patience(credentials_s=0))
+    with pytest.raises(BackendError, match="no AWS credentials were found"):
+        open_s3_share(SHARE.location)
 
 
 def test_a_bucket_that_is_not_there_is_an_error(bucket, tmp_path):
@@ -194,7 +234,8 @@ def test_without_a_network_the_local_cache_is_enough_and_else_it_compiles(bucket
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         use_endpoint(monkeypatch, f"http://127.0.0.1:{taken.getsockname()[1]}")
-        monkeypatch.setattr(s3_share, "ATTEMPTS", 1)
+        monkeypatch.setattr(s3_share, "PATIENCE", Patience(0, 0))
+        monkeypatch.setattr(s3_requests, "_ATTEMPTS", 1)
 
         assert build(tmp_path / "one")[1] == ["reused 1x77", "reused 4x32", "reused 8x16"]
         compiled, told, count = build(tmp_path / "two")
@@ -209,4 +250,4 @@ def test_without_boto3_it_says_what_to_install(tmp_path, monkeypatch):
 
     with pytest.raises(BackendError) as caught:
         build(tmp_path / "one")
-    assert caught.value.hint == "pip install 'batchneuron[aws]'"
+    assert "pip install '.[aws]'" in caught.value.hint

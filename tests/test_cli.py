@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 
@@ -12,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
+from batchneuron import run
 from batchneuron.cli import cli, main
 from batchneuron.sources import location
 from tests.backends.planted import ignored_mask, nudge, plant
@@ -67,6 +69,24 @@ def test_five_mistakes_are_told_at_once(call, tmp_path):
     ]:
         told = next(text for text in err.splitlines() if f"bad.yaml:{line}: {key}: " in text)
         assert hint in told
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
+def test_a_signal_while_the_spec_is_read_is_the_end_of_a_run(call, job, tmp_path, monkeypatch, number, code):
+    """A scheduler may take a machine away at any time, and 143 would tell it not to try again."""
+    read = run.load_job
+
+    def read_and_be_signalled(*arguments):
+        os.kill(os.getpid(), number)
+        return read(*arguments)
+
+    monkeypatch.setattr(run, "load_job", read_and_be_signalled)
+
+    ended, _, err = call("run", job)
+
+    assert ended == code
+    assert "Take it up again with" in err
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_job_runs_and_prints_where_its_output_is(call, job, tmp_path):
@@ -164,7 +184,7 @@ def test_a_bucket_that_cannot_be_reached_is_told_without_a_traceback(call, job, 
 
     code, _, err = call("plan", job, "--set", "input.path=s3://nobody/rows.parquet")
 
-    assert code == 65
+    assert code == 75
     assert "s3://nobody/rows.parquet: bucket 'nobody' cannot be opened" in err
     assert "Traceback" not in err
 
@@ -245,6 +265,31 @@ def test_every_command_has_help(name):
     result = CliRunner().invoke(cli, [name, "--help"])
     assert result.exit_code == 0
     assert len(cli.commands[name].help or "") > 20
+
+
+class Panic(BaseException):
+    """As a panic in Rust: no `Exception`."""
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "told"),
+    [
+        (Panic("index out of bounds"), 70, "this is a bug of batchneuron"),
+        (KeyboardInterrupt(), 130, ""),
+        (SystemExit(3), 3, ""),
+    ],
+    ids=repr,
+)
+def test_what_is_no_exception_has_its_exit_code_too(call, job, monkeypatch, error, code, told):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(run, "load_job", fail)
+
+    ended, out, err = call("validate", job)
+
+    assert (ended, out) == (code, "")
+    assert told in err and ("Traceback" in err) == (code == 70)
 
 
 @pytest.mark.case(49)

@@ -105,10 +105,10 @@ TROUBLE = BackendError("'9' names no such cores; there are 0-3", "NEURON_RT_VISI
     [
         (replace(make_cpu(), python=(3, 14)), "python", "problem", "python3.12 -m venv"),
         (replace(make_trn2(), python=(3, 11)), "python", "warning", "3.12 and later"),
-        (replace(make_cpu(), versions={}), "libraries", "problem", "pip install batchneuron"),
+        (replace(make_cpu(), versions={}), "libraries", "problem", "pip install . in the folder of"),
         (
             replace(make_cpu(), versions={"torch": "2", "transformers": "5"}),
-            *("openvino", "warning", "pip install 'batchneuron[cpu]'"),
+            *("openvino", "warning", "pip install '.[cpu]'"),
         ),
         (replace(make_cpu(), memory_bytes=GIB), "memory", "warning", "1.0 GiB available"),
         (replace(make_cpu(), open_files=256), "open files", "warning", "ulimit -n 1024"),

@@ -68,7 +68,8 @@ def test_an_error_survives_pickling_with_its_text(kind):
 
 def test_only_what_running_again_may_mend_is_retryable():
     assert {kind.__name__ for kind in ALL if kind.retryable} == {
-        *("WorkerFailed", "DeviceFault", "DiskFailed", "CoreLost", "Incomplete", "SourceUnavailable")
+        *("WorkerFailed", "DeviceFault", "DiskFailed", "CoreLost", "Incomplete"),
+        *("SourceUnavailable", "ModelUnavailable"),
     }
     # A shard is tried again on a disk that fails; a job is not.
     assert {kind.exit_code for kind in ALL if kind.retryable and kind.__name__ != "DiskFailed"} == {75}

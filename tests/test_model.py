@@ -4,10 +4,12 @@ import json
 
 import huggingface_hub.constants
 import pytest
+from huggingface_hub.errors import HTTPError, LocalEntryNotFoundError
 
-from batchneuron.errors import ModelError
+from batchneuron.errors import ModelError, ModelUnavailable
 from batchneuron.model import digest_files, read_sentence_config, resolve_model
 from batchneuron.spec.sections import ModelSpec
+from tests.hub_answers import answer, follow
 
 NEW = "sentence_transformers.sentence_transformer.modules"
 
@@ -276,11 +278,64 @@ def test_code_of_a_repository_needs_the_flag_of_the_command(folder):
     assert not resolve_model(ModelSpec(id=str(folder)), "", allow_remote_code=True).trust_remote_code
 
 
+@pytest.mark.parametrize(
+    ("name", "auto_map"),
+    [
+        ("config.json", {"AutoConfig": "own.Own", "AutoModel": "some-org/code--modeling.Model"}),
+        ("tokenizer_config.json", {"AutoTokenizer": ["some-org/code--tokens.Slow", None]}),
+        ("preprocessor_config.json", {"AutoImageProcessor": "some-org/code--images.Own"}),
+    ],
+)
+def test_code_of_another_repository_is_refused_by_its_name(folder, name, auto_map):
+    put(folder, name, {"auto_map": auto_map})
+    spec = ModelSpec(id=str(folder), trust_remote_code=True)
+
+    with pytest.raises(
+        ModelError, match=rf"(?s){name}: .*'some-org/code'.*take 'some-org/code--' out"
+    ) as told:
+        resolve_model(spec, "", allow_remote_code=True)
+
+    assert told.value.exit_code == 78
+    assert not resolve(folder).trust_remote_code, "without it nothing of it is run"
+
+
 @pytest.mark.case(47)
 @pytest.mark.parametrize("name", ["some-org/some-model", "some-model"])
 def test_a_hub_id_without_a_network_says_how_to_go_on(name):
     with pytest.raises(ModelError, match=f"(?s)cannot be reached.*hf download {name}"):
         resolve(name)
+
+
+@pytest.mark.case(47)
+@pytest.mark.parametrize(
+    ("error", "kind", "told"),
+    [
+        (follow(LocalEntryNotFoundError("not cached"), answer(429)), ModelUnavailable, "run it again"),
+        (follow(LocalEntryNotFoundError("not cached"), answer(503)), ModelUnavailable, "run it again"),
+        (
+            follow(LocalEntryNotFoundError("not cached"), HTTPError("no route")),
+            ModelUnavailable,
+            "run it again",
+        ),
+        (HTTPError("Server disconnected without sending a response."), ModelUnavailable, "disconnected"),
+        (answer(500), ModelUnavailable, "500 for https://hub"),
+        (answer(400), ModelError, "400 for https://hub"),
+        (
+            OSError(28, "No space left on device"),
+            ModelError,
+            "cannot be fetched from the hub: .*No space left",
+        ),
+    ],
+)
+def test_only_a_hub_that_gives_no_answer_is_worth_asking_again(monkeypatch, error, kind, told):
+    def refuse(*_, **__):
+        raise error
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
+    with pytest.raises(ModelError, match=f"(?s)org/name: .*{told}") as caught:
+        resolve("org/name")
+    assert type(caught.value) is kind
+    assert caught.value.exit_code == (75 if kind is ModelUnavailable else 78)
 
 
 @pytest.mark.parametrize("name", ["org/my model", "org/-x", "org/x@main"])

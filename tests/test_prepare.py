@@ -50,6 +50,7 @@ def test_everything_that_is_named_is_found(make_spec, classifier):
         ("shapes.max_length=30", "shapes.max_length"),
         ("output.shard_rows=7", "shard_rows"),
         ("input.limit=5", "input.limit"),
+        ("input.encoding_errors=replace", "input.encoding_errors"),
         ("input.keep=[id]", "input.keep"),
         ("input.keep={}", "input.keep"),
         ("input.columns.text='{note} {text}'", "input.columns.text"),

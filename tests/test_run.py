@@ -1,8 +1,15 @@
 """The whole way of a job in one process: what is in the output, and what a second call does."""
 
-import pyarrow.parquet as pq
+from types import SimpleNamespace
 
-from batchneuron.run import run_job
+import pyarrow.parquet as pq
+import pytest
+
+from batchneuron.errors import TooManyRejected
+from batchneuron.run import _Ledger, run_job
+from batchneuron.spec.sections import ErrorsSpec
+from batchneuron.watch import Watch
+from batchneuron.workers.events import PartDone, RowIsolated, StageSeconds
 
 
 def test_every_row_is_there_once_and_a_second_run_has_nothing_to_do(make_spec, tmp_path):
@@ -17,3 +24,41 @@ def test_every_row_is_there_once_and_a_second_run_has_nothing_to_do(make_spec, t
     assert set(table["label"].to_pylist()) <= {"bad", "fair", "good"}
     assert (first.rows, first.rejected, len(first.done_now)) == (42, 0, first.shards)
     assert second.done_now == ()
+
+
+class Counted(dict):
+    """Parts by shard; how often all of them were looked at."""
+
+    looks = 0
+
+    def values(self):
+        self.looks += 1
+        return super().values()
+
+
+def part_of(shard, rejected):
+    return PartDone(shard, 10, rejected, 0, 1, 1, 1, "", True, StageSeconds())
+
+
+def test_the_budget_counts_each_rejected_row_once_and_looks_at_no_part_twice():
+    opened = SimpleNamespace(
+        plan=SimpleNamespace(rows=1000),
+        prepared=SimpleNamespace(spec=SimpleNamespace(errors=ErrorsSpec(max_rejected=6))),
+        order=SimpleNamespace(
+            spec=SimpleNamespace(output=SimpleNamespace(path="out")),
+            record=None,
+        ),
+        folder=SimpleNamespace(write_progress=lambda *_: None),
+    )
+    ledger = _Ledger(opened, Watch(), done=Counted())
+    for event in (
+        RowIsolated(1, 17, "worker_crash", "it died"),
+        part_of(0, 2),
+        part_of(1, 3),  # the isolated row is one of these
+        part_of(0, 3),  # made again
+    ):
+        ledger.record(event)
+    assert ledger.done.looks == 0
+
+    with pytest.raises(TooManyRejected, match="7 of 1000 rows"):
+        ledger.record(part_of(2, 1))

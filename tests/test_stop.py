@@ -1,11 +1,13 @@
 """Signals as a question: the first is remembered, the second and the end of the grace interrupt."""
 
+import io
 import os
 import signal
 import time
 
 import pytest
 
+from batchneuron.cli.streams import Lossy
 from batchneuron.stop import StopSignals
 
 
@@ -32,6 +34,24 @@ def test_the_grace_of_sigterm_ends():
         time.sleep(10)
 
     assert signals.received == signal.SIGTERM
+
+
+class Busy(io.TextIOBase):
+    """A stream in the middle of a write, as Python's own says it."""
+
+    def write(self, _text):
+        raise RuntimeError("reentrant call inside <_io.BufferedWriter name='<stderr>'>")
+
+    def flush(self):
+        raise RuntimeError("reentrant call inside <_io.BufferedWriter name='<stderr>'>")
+
+
+def test_a_signal_in_the_middle_of_a_line_on_stderr_is_remembered_and_its_word_is_lost():
+    stderr = Lossy(Busy())
+    with StopSignals(lambda text: (stderr.write(text), stderr.flush())) as signals:
+        send(signal.SIGINT)
+
+    assert signals.is_stopped()
 
 
 def test_ctrl_c_has_no_grace():

@@ -6,13 +6,16 @@ that is named wrongly is an error, unless there is something to show for the wor
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from batchneuron.artifacts.identity import identify, name_identity
 from batchneuron.artifacts.local import Artifact
 from batchneuron.artifacts.share import Share, Unreachable, fetch, is_same, offer, open_share, read_pins
+from batchneuron.backends.backend import Backend, CompileRequest
 from batchneuron.errors import BackendError
+from batchneuron.planning.shapes import Shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +28,35 @@ class Sharing:
     """`backend.artifacts_lock` of the spec."""
     offers_all: bool = False
     """Share also what was compiled earlier; else the store is not asked when nothing is missing."""
+
+
+def list_shared_keys(sharing: Sharing) -> frozenset[str]:
+    """Keys of the entries that a shared store has and that are believed.
+
+    None where it cannot be asked: a plan does without, and a run says so when it wants a program from there.
+    """
+    if sharing.location is None:
+        return frozenset()
+    try:
+        keys = open_share(sharing.location).list_keys()
+        return keys if sharing.lock is None else keys & _read_lock(sharing.lock).keys()
+    except (Unreachable, BackendError):
+        return frozenset()
+
+
+def find_shared_shapes(
+    backend: Backend, request: CompileRequest, shapes: Iterable[Shape], sharing: Sharing
+) -> frozenset[Shape]:
+    """Those shapes whose program a shared store has; none where one artifact serves all shapes."""
+    keys = list_shared_keys(sharing) if backend.facts.compiles_per_shape else frozenset()
+    if not keys:
+        return frozenset()
+    identity = identify(backend, request, Shape(1, 1))
+    return frozenset(shape for shape in shapes if name_identity({**identity, "shape": str(shape)}) in keys)
+
+
+def _read_lock(path: str) -> dict[str, str]:
+    return read_pins(Path(path).expanduser())
 
 
 @dataclass(slots=True)
@@ -78,6 +110,6 @@ class Exchange:
             return None
         if self._share is None:
             if self.sharing.lock is not None:
-                self._pins = read_pins(Path(self.sharing.lock).expanduser())
+                self._pins = _read_lock(self.sharing.lock)
             self._share = open_share(self.sharing.location)
         return self._share

@@ -17,16 +17,23 @@ from batchneuron.errors import BackendError
 _SCRATCH = ".building-"
 _BROKEN = ".broken-"
 _OTHERS_WRITE = 0o022
+_ROOT = 0
 
 
 def prepare_cache(cache: Path) -> None:
     """Make the folder of all entries, for this user alone.
 
     Raises:
-        BackendError: it cannot be made, or others could put programs there.
+        BackendError: it cannot be made, is another user's, or others could put programs there.
     """
     try:
         cache.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not {cache.stat().st_uid, cache.lstat().st_uid} <= {os.geteuid(), _ROOT}:
+            raise BackendError(
+                "the artifact cache is another user's, and what is in it is run",
+                str(cache),
+                "set XDG_CACHE_HOME to a folder of yours; to share programs, use backend.artifacts",
+            )
         if cache.stat().st_mode & _OTHERS_WRITE:
             raise BackendError(
                 "others can write to the artifact cache, and what is in it is run",

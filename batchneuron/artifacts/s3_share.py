@@ -12,72 +12,88 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from batchneuron.artifacts.entry import INDEX, Entry, parse_index
 from batchneuron.artifacts.share import Unreachable
-from batchneuron.errors import BackendError
-from batchneuron.stores.s3_client import create_object, open_client, read_status, split_uri
+from batchneuron.errors import BackendError, OutputForbidden, OutputUnfit, OutputUnwritable
+from batchneuron.stores.s3_client import S3, read_status, split_uri
+from batchneuron.stores.s3_requests import Patience, S3Requests
 
-ATTEMPTS = 4  # less than for a run's output: a job can do without the store
-_FORBIDDEN = (401, 403)
+PATIENCE = Patience(first_s=10.0, later_s=60.0)
+"""Less than for a run's output: a job can do without the store."""
 
 
 def open_s3_share(location: str) -> S3Share:
     """The share of `s3://bucket/prefix`; nothing is asked of it yet.
 
     Raises:
-        BackendError: boto3 is not installed.
+        BackendError: boto3 is not installed, or there are no credentials.
     """
     bucket, prefix = split_uri(location)
-    return S3Share(open_client(ATTEMPTS), bucket, prefix)
+    where = f"{S3}{bucket}/{prefix}".rstrip("/")
+    with _asking(where):
+        return S3Share(S3Requests(where, patience=PATIENCE), bucket, prefix)
 
 
 @dataclass(frozen=True, slots=True)
 class S3Share:
     """Entries below one prefix of a bucket."""
 
-    client: Any
+    requests: S3Requests
     bucket: str
     prefix: str
 
     @property
     def location(self) -> str:
         """The URI: `s3://bucket/prefix`."""
-        return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
+        return self.requests.location
+
+    def list_keys(self) -> frozenset[str]:
+        """Prefixes, a thousand at a time; one that lacks its artifact.json still, or for ever, among them."""
+        start, keys = f"{self.prefix}/".removeprefix("/"), set()
+        wanted = {"Bucket": self.bucket, "Prefix": start, "Delimiter": "/"}
+        with _asking(self.location):
+            while True:
+                page = self.requests.send(partial(_list_page, wanted))
+                keys |= {each["Prefix"][len(start) : -1] for each in page.get("CommonPrefixes", ())}
+                if not page.get("NextContinuationToken"):
+                    return frozenset(keys)
+                wanted = {**wanted, "ContinuationToken": page["NextContinuationToken"]}
 
     def read_index(self, key: str) -> bytes | None:
         """An entry's artifact.json."""
-        with self._asking():
-            try:
-                answer = self.client.get_object(Bucket=self.bucket, Key=self._name(key, INDEX))
-            except self.client.exceptions.NoSuchKey:
-                return None
-            content: bytes = answer["Body"].read()
+
+        def read(client: Any) -> bytes:
+            content: bytes = client.get_object(**self._place(key, INDEX))["Body"].read()
             return content
+
+        with _asking(self.location), _unless(404):
+            return self.requests.send(read)
+        return None
 
     def download(self, entry: Entry, folder: Path) -> None:
         """Fetch the files; one that is gone is left out, and seen when the entry is verified."""
         for name, record in entry.files.items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            with self._asking(), self._unless_gone():
-                self.client.download_file(self.bucket, self._name(entry.key, record.sha256), folder / name)
+            fetch = partial(_fetch, self._place(entry.key, record.sha256), folder / name)
+            with _asking(self.location), _unless(404):
+                self.requests.send(fetch)
 
     def upload(self, entry: Entry, folder: Path, *, replace: bool) -> bool:
         """Send the files, then the commit."""
         content = (folder / INDEX).read_bytes()
         if not replace and self.read_index(entry.key) is not None:
             return False
-        place = {"Bucket": self.bucket, "Key": self._name(entry.key, INDEX), "Body": content}
-        with self._asking():
+        condition = {} if replace else {"IfNoneMatch": "*"}
+        commit = {**self._place(entry.key, INDEX), "Body": content, **condition}
+        with _asking(self.location), _unless(412):
             for name, record in entry.files.items():
-                self.client.upload_file(folder / name, self.bucket, self._name(entry.key, record.sha256))
-            if replace:
-                self.client.put_object(**place)
-                return True
-            if create_object(lambda: self.client.put_object(**place, IfNoneMatch="*")) is not None:
-                return True
+                self.requests.send(partial(_store, self._place(entry.key, record.sha256), folder / name))
+            self.requests.send(lambda client: client.put_object(**commit))
+            return True
         return self._settle(entry, content)
 
     def _settle(self, entry: Entry, content: bytes) -> bool:
@@ -88,49 +104,59 @@ class S3Share:
         if theirs == content:
             return True
         kept = {record.sha256 for record in parse_index(theirs, self.location).files.values()}
-        with contextlib.suppress(Unreachable, BackendError):  # the right to delete may be missing
+        with contextlib.suppress(OutputUnwritable):  # the right to delete may be missing
             for record in entry.files.values():
                 if record.sha256 not in kept:
-                    with self._asking():
-                        self.client.delete_object(
-                            Bucket=self.bucket, Key=self._name(entry.key, record.sha256)
-                        )
+                    self.requests.send(partial(_delete, self._place(entry.key, record.sha256)))
         return False
 
-    def _name(self, key: str, name: str) -> str:
-        return "/".join(part for part in (self.prefix, key, name) if part)
+    def _place(self, key: str, name: str) -> dict[str, str]:
+        return {"Bucket": self.bucket, "Key": f"{self.prefix}/{key}/{name}".removeprefix("/")}
 
-    @contextlib.contextmanager
-    def _unless_gone(self) -> Iterator[None]:
-        from botocore.exceptions import ClientError
 
-        try:
-            yield
-        except ClientError as error:
-            if read_status(error) != 404 or "NoSuchBucket" in str(error):
-                raise
+def _fetch(place: dict[str, str], path: Path, client: Any) -> None:
+    from boto3.exceptions import RetriesExceededError
 
-    @contextlib.contextmanager
-    def _asking(self) -> Iterator[None]:
-        """S3's own errors as those of a share: what the user must change, or what may pass."""
-        from boto3.exceptions import S3UploadFailedError
-        from botocore import exceptions
+    try:
+        client.download_file(**place, Filename=path)
+    except RetriesExceededError as error:  # it has tried the body five times by then
+        raise Unreachable(str(error.last_exception)) from error
 
-        try:
-            yield
-        except (exceptions.NoCredentialsError, exceptions.PartialCredentialsError) as error:
-            raise BackendError(
-                "no AWS credentials were found", self.location, "set AWS_PROFILE, or give the machine a role"
-            ) from error
-        except (exceptions.BotoCoreError, exceptions.ClientError, S3UploadFailedError) as error:
-            if "NoSuchBucket" in str(error):
-                raise BackendError(
-                    "there is no such bucket", self.location, "correct backend.artifacts"
-                ) from error
-            if read_status(error) in _FORBIDDEN or "AccessDenied" in str(error):
-                raise BackendError(
-                    f"S3 refuses it: {error}",
-                    self.location,
-                    "allow s3:GetObject, s3:PutObject and s3:ListBucket",
-                ) from error
-            raise Unreachable(str(error)) from error
+
+def _list_page(wanted: dict[str, str], client: Any) -> Any:
+    return client.list_objects_v2(**wanted)
+
+
+def _store(place: dict[str, str], path: Path, client: Any) -> None:
+    with path.open("rb") as file:  # upload_file would wrap what S3 says into an error of its own
+        client.upload_fileobj(Fileobj=file, **place)
+
+
+def _delete(place: dict[str, str], client: Any) -> None:
+    client.delete_object(**place)
+
+
+@contextlib.contextmanager
+def _unless(status: int) -> Iterator[None]:
+    """What is there (412) or gone (404) is an answer."""
+    from botocore.exceptions import ClientError
+
+    try:
+        yield
+    except ClientError as error:
+        if read_status(error) != status:
+            raise
+
+
+@contextlib.contextmanager
+def _asking(location: str) -> Iterator[None]:
+    """A run folder's errors as those of a share: what the user must change, or what may pass."""
+    try:
+        yield
+    except OutputUnfit as error:
+        raise BackendError(error.what, location, "correct backend.artifacts") from error
+    except OutputForbidden as error:
+        hint = "allow s3:GetObject, s3:PutObject, s3:ListBucket; set AWS_PROFILE, or give the machine a role"
+        raise BackendError(error.what, location, hint) from error
+    except OutputUnwritable as error:
+        raise Unreachable(error.what) from error

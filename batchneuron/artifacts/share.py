@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+from urllib.parse import unquote, urlsplit
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -30,8 +31,8 @@ class Unreachable(Exception):
     """The shared store cannot be asked now; the job can do without it."""
 
 
-class Share(Protocol):
-    """Somewhere that entries are kept for other machines."""
+class Origin(Protocol):
+    """Somewhere that entries are fetched from."""
 
     @property
     def location(self) -> str:
@@ -47,6 +48,13 @@ class Share(Protocol):
 
     def download(self, entry: Entry, folder: Path) -> None:
         """Write an entry's files into a folder, without its artifact.json; raises like `read_index`."""
+
+
+class Share(Origin, Protocol):
+    """Somewhere that entries are kept for other machines."""
+
+    def list_keys(self) -> frozenset[str]:
+        """Names of its entries, not looked into; raises like `read_index`."""
 
     def upload(self, entry: Entry, folder: Path, *, replace: bool) -> bool:
         """Keep a copy of an entry: True, or False if there is one of that name; raises like `read_index`.
@@ -65,6 +73,13 @@ class FolderShare:
     def location(self) -> str:
         """The folder."""
         return str(self.root)
+
+    def list_keys(self) -> frozenset[str]:
+        """Names of folders with an artifact.json."""
+        try:
+            return frozenset(index.parent.name for index in self.root.glob(f"*/{INDEX}"))
+        except OSError as error:
+            raise Unreachable(error.strerror) from error
 
     def read_index(self, key: str) -> bytes | None:
         """An entry's artifact.json."""
@@ -124,7 +139,8 @@ def open_share(location: str) -> Share:
             "backend.artifacts",
             "name a folder or s3://bucket/prefix",
         )
-    return FolderShare(Path(location.removeprefix("file://")).expanduser().absolute())
+    path = unquote(urlsplit(location).path) if found else location
+    return FolderShare(Path(path).expanduser().absolute())
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +154,7 @@ class Fetched:
     """Why it was not taken; '' where there was none."""
 
 
-def fetch(share: Share, artifact: Artifact, pins: Mapping[str, str] | None) -> Fetched:
+def fetch(share: Origin, artifact: Artifact, pins: Mapping[str, str] | None) -> Fetched:
     """Copy an entry into the local cache, if the share has it and it is what it says. Needs the build lock.
 
     `pins`: SHA-256 of the artifact.json that is believed, by key; None: whoever can write there is believed.
@@ -169,7 +185,7 @@ def fetch(share: Share, artifact: Artifact, pins: Mapping[str, str] | None) -> F
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _fill(share: Share, content: bytes, scratch: Path, key: str) -> str | None:
+def _fill(share: Origin, content: bytes, scratch: Path, key: str) -> str | None:
     """Download what an artifact.json names; gives what is wrong with it."""
     try:
         entry = parse_index(content, share.location)

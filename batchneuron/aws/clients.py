@@ -51,13 +51,15 @@ def open_aws() -> Aws:
         from botocore.config import Config
         from botocore.exceptions import BotoCoreError
     except ImportError as error:
-        raise BackendError("AWS Batch needs boto3", "submit", "pip install 'batchneuron[aws]'") from error
+        hint = "pip install '.[aws]' in the folder of batchneuron's repository"
+        raise BackendError("AWS Batch needs boto3", "submit", hint) from error
     try:
         session = boto3.Session()
     except BotoCoreError as error:
         raise BackendError(f"AWS cannot be used: {error}", "submit", "correct AWS_PROFILE") from error
     if session.region_name is None:
-        raise BackendError("no AWS region is set", "submit", "set AWS_REGION, or the profile's region")
+        hint = "set AWS_DEFAULT_REGION, or the profile's region"
+        raise BackendError("no AWS region is set", "submit", hint)
     config = Config(
         retries={"mode": "standard", "total_max_attempts": 8}, connect_timeout=10, read_timeout=60
     )
@@ -91,7 +93,7 @@ def asking(what: str) -> Iterator[None]:
     except ParamValidationError as error:
         raise BackendError(str(error), what, "correct the flag that this value came from") from error
     except BotoCoreError as error:
-        hint = "check the network, AWS_REGION and AWS_ENDPOINT_URL"
+        hint = "check the network, AWS_DEFAULT_REGION and AWS_ENDPOINT_URL"
         raise WorkerFailed(f"no answer from AWS: {error}", what, hint) from error
 
 

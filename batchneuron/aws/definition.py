@@ -23,11 +23,12 @@ RETRIES: tuple[Mapping[str, str], ...] = (
     {"onStatusReason": "Host EC2*", "action": "RETRY"},
     {"onExitCode": str(Incomplete.exit_code), "action": "RETRY"},
     {"onExitCode": "137", "action": "RETRY"},
-    {"onReason": "CannotPull*", "action": "RETRY"},
+    {"onReason": "Cannot*", "action": "RETRY"},
     {"onReason": "*", "action": "EXIT"},
 )
-"""A spot instance that is taken away, a runner that says "run me again", one that was killed, a registry that
-is busy; nothing else. What matches no rule Batch would repeat, so the last one matches all."""
+"""A spot instance that is taken away, a runner that says "run me again", one that was killed, a container
+that was not pulled, made or started (ECS: "Stopped tasks error codes"); nothing else. What matches no rule
+Batch would repeat, so the last one matches all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,11 @@ def _make_properties(container: Container, region: str) -> dict[str, Any]:
         "command": ["--help"],
         "user": _USER,
         "readonlyRootFilesystem": True,
-        "environment": [{"name": "AWS_REGION", "value": region}, {"name": "TINI_SUBREAPER", "value": "1"}],
+        # boto3 reads this one, and not AWS_REGION.
+        "environment": [
+            {"name": "AWS_DEFAULT_REGION", "value": region},
+            {"name": "TINI_SUBREAPER", "value": "1"},
+        ],
         "secrets": [{"name": name, "valueFrom": arn} for name, arn in container.secrets.items()],
         "resourceRequirements": [
             {"type": "VCPU", "value": str(machine.vcpus)},

@@ -151,7 +151,8 @@ def _require_queue(aws: Aws, queue: str) -> None:
     with asking(f"queue {queue}"):
         found = aws.open_service("batch").describe_job_queues(jobQueues=[queue])["jobQueues"]
     if not found:
-        raise BackendError("there is no such queue", queue, f"look at AWS_REGION, which is {aws.region}")
+        hint = f"look at AWS_DEFAULT_REGION; the region is {aws.region}"
+        raise BackendError("there is no such queue", queue, hint)
     if found[0]["state"] != "ENABLED":
         raise BackendError(f"the queue is {found[0]['state']}", queue, "enable it")
 

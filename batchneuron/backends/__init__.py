@@ -50,7 +50,10 @@ def explain_substitute(spec: JobSpec) -> str | None:
     """A line for people where torch does what the cpu backend would do faster; None where it does not."""
     if choose_kind(spec) != "cpu" or has_openvino():
         return None
-    return "OpenVINO is not installed, so PyTorch runs this, slower: pip install 'batchneuron[cpu]'"
+    return (
+        "OpenVINO is not installed, so PyTorch runs this, slower: "
+        "pip install '.[cpu]' in the folder of batchneuron's repository"
+    )
 
 
 def choose_kind(spec: JobSpec, places: Places | None = None) -> Kind:

@@ -158,7 +158,7 @@ class NeuronHost:
             )
         workers = make_workers(self.devices, list_cpus(), os.environ)
         return tuple(
-            replace(worker, environment={**worker.environment, **_fill(own, worker.index)})
+            replace(worker, environment={**worker.environment, **_fill(own, str(worker.index))})
             for worker in workers
         )
 
@@ -166,18 +166,18 @@ class NeuronHost:
         """Make this very process a worker where it is none: `workers: 0`, notebooks.
 
         A worker has its environment before it starts. Elsewhere the first core that is ours is taken, and
-        what a user has set stays.
+        all of `own` is set, whatever was there; what a user has set otherwise stays.
 
         Raises:
             BackendError: as `list_workers`.
         """
-        if VISIBLE_CORES in os.environ and own.keys() <= os.environ.keys():
+        core = os.environ.get(VISIBLE_CORES, "")
+        if core.isdecimal() and _fill(own, core).items() <= os.environ.items():
             return
-        first = self.list_workers(own)[0]
-        for name, value in first.environment.items():
-            if name == "PATH":
+        ours = {*own, VISIBLE_CORES, "PATH"}
+        for name, value in self.list_workers(own)[0].environment.items():
+            if name in ours or name not in os.environ:
                 os.environ[name] = value
-            os.environ.setdefault(name, value)
 
     def describe_scene(self, doing: str, shape: Shape) -> Scene:
         """Where a runtime error happens in this process."""
@@ -203,8 +203,8 @@ def _fits(target: str, family: str) -> bool:
     return target == family or any({target, family} <= same for same in _SAME_ARCHITECTURE)
 
 
-def _fill(own: Mapping[str, str], index: int) -> dict[str, str]:
-    return {name: value.replace("{core}", str(index)) for name, value in own.items()}
+def _fill(own: Mapping[str, str], core: str) -> dict[str, str]:
+    return {name: value.replace("{core}", core) for name, value in own.items()}
 
 
 def _describe_absence(devices: Devices) -> BackendError:

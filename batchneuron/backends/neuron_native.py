@@ -29,6 +29,7 @@ from batchneuron.backends.neuron_workers import tool_path
 from batchneuron.errors import CompileError
 from batchneuron.model import Model
 from batchneuron.planning.shapes import Shape
+from batchneuron.user_cache import user_cache
 
 if TYPE_CHECKING:
     from batchneuron.programs.program import Program
@@ -101,7 +102,7 @@ class NativeBackend:
             os.environ["TORCH_NEURONX_DEBUG_DIR"] = str(workdir / "debug")
         else:
             self.host.adopt_worker(self._worker_environment())
-            cache = Path(os.environ[_CACHE])
+            cache = Path(os.environ[_CACHE])  # this core's own, whatever a user had set
             shutil.rmtree(cache, ignore_errors=True)  # so that all that is there then is this program's
         signature = self._compile_once(request, shape, workdir)
         if not collect_neffs(cache, folder):
@@ -181,7 +182,7 @@ class NativeBackend:
         }
 
     def _worker_environment(self) -> Mapping[str, str]:
-        scratch = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "batchneuron" / "neff"
+        scratch = user_cache() / "neff"
         return {
             **self._shared_environment(),
             "TORCH_DEVICE_BACKEND_AUTOLOAD": "1",

@@ -66,6 +66,8 @@ class TorchBackend:
 
     backend_spec: BackendSpec
     model_spec: ModelSpec
+    threads: int = 1
+    """Of this process; with more of them bits depend on how many there are."""
     _programs: dict[Path, Program] = field(default_factory=dict)
 
     @property
@@ -116,5 +118,5 @@ class TorchBackend:
 
         from batchneuron.programs.program import load_program
 
-        torch.set_num_threads(1)
+        torch.set_num_threads(self.threads)
         return load_program(request, self._precision)

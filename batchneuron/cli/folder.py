@@ -128,12 +128,13 @@ def errors(
     """List the rejected rows of a run, and why; or make a job of them."""
     from itertools import islice
 
+    from batchneuron.ledger.found import find_run
     from batchneuron.ledger.report import iter_rejected
 
     if retry_spec is not None:
         _write_retry(output, retry_spec, retry_rows, as_json)
         return
-    for rejected in islice(iter_rejected(output), limit):
+    for rejected in islice(iter_rejected(find_run(output)), limit):
         line = json.dumps(asdict(rejected), ensure_ascii=False)
         click.echo(line if as_json else f"row {rejected.row}: {rejected.code}: {rejected.message}")
 
@@ -154,9 +155,11 @@ def _write_retry(output: str, spec: Path, rows: Path | None, as_json: bool) -> N
 @click.option("--rows", type=click.IntRange(min=0), default=5, show_default=True, help="Rows of the preview.")
 def report(output: str, against: str | None, rows: int) -> None:
     """Show what a run made: where it is, some rows, speed, padding, accuracy."""
+    from batchneuron.ledger.found import find_run
     from batchneuron.ledger.report import compare_labels, read_preview, read_speed
-    from batchneuron.ledger.status import read_status
+    from batchneuron.ledger.status import describe_run
     from batchneuron.showing.render import render_report
 
-    agreement = compare_labels(output, against) if against else None
-    click.echo(render_report(read_status(output), read_speed(output), read_preview(output, rows), agreement))
+    found = find_run(output)
+    agreement = compare_labels(found, against) if against else None
+    click.echo(render_report(describe_run(found), read_speed(found), read_preview(found, rows), agreement))

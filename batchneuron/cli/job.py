@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shlex
 import signal
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +15,7 @@ import click
 
 from batchneuron.cli.arguments import as_json_flag, print_record, remote_code, say, set_keys, spec_file
 from batchneuron.errors import Incomplete, Interrupted
-from batchneuron.stop import GRACE_S
+from batchneuron.stop import GRACE_S, StopSignals
 
 if TYPE_CHECKING:
     from batchneuron.engines import Cluster
@@ -114,21 +116,24 @@ def run(context: click.Context, /, job: str, overrides: tuple[str, ...], **flags
             as_json=flags["as_json"],
         )
         return
-    from batchneuron.run import load_job
-    from batchneuron.showing.render import render_summary
+    with _stopping(job, flags["grace_s"]) as signals:  # first: a scheduler may stop what has just begun
+        from batchneuron.run import load_job
+        from batchneuron.showing.render import render_summary
 
-    spec = load_job(job, overrides)
-    _say_substitute(spec)
-    cluster = _choose_cluster(flags["engine"], flags["address"])
-    ticket = _make_ticket(flags["portion"], flags["plan_file"])
-    summary = _run(
-        spec,
-        ticket,
-        flags["grace_s"],
-        cluster,
-        allow_remote_code=flags["trust_remote_code"],
-        overwrite=flags["overwrite"],
-    )
+        spec = load_job(job, overrides)
+        if signals.is_stopped():
+            raise Incomplete("stopped before it began", job)
+        _say_substitute(spec)
+        cluster = _choose_cluster(flags["engine"], flags["address"])
+        ticket = _make_ticket(flags["portion"], flags["plan_file"])
+        summary = _run(
+            spec,
+            ticket,
+            signals,
+            cluster,
+            allow_remote_code=flags["trust_remote_code"],
+            overwrite=flags["overwrite"],
+        )
     try:
         print_record(asdict(summary), render_summary(summary), flags["as_json"])
     except OSError as error:  # the job is done all the same
@@ -164,56 +169,62 @@ def _say_substitute(spec: JobSpec) -> None:
         say(line)
 
 
+@contextlib.contextmanager
+def _stopping(job: str, grace_s: float) -> Iterator[StopSignals]:
+    """A run that can be stopped, and says how it is taken up again.
+
+    Raises:
+        Interrupted: Ctrl-C; what was committed stays.
+        Incomplete: SIGTERM.
+    """
+    with StopSignals(say, grace_s) as signals:
+        try:
+            yield signals
+        except (Incomplete, KeyboardInterrupt) as error:
+            say(f"stopped; what is written stays. Take it up again with:\n  {_command_line()}")
+            if signals.received == signal.SIGTERM:
+                raise Incomplete("terminated", job) from error
+            if signals.received == signal.SIGINT:
+                raise Interrupted("interrupted", job) from error
+            raise
+
+
 def _run(
     spec: JobSpec,
     ticket: Ticket,
-    grace_s: float,
+    signals: StopSignals,
     cluster: Cluster | None,
     *,
     allow_remote_code: bool,
     overwrite: bool,
 ) -> Any:
-    """The summary of a run that shows its progress and can be stopped.
-
-    Raises:
-        Interrupted: Ctrl-C; what was committed stays.
-    """
+    """The summary of a run that shows its progress."""
     from rich.console import Console
 
     from batchneuron.run import run_job
     from batchneuron.showing.progress import Reporter
-    from batchneuron.stop import StopSignals
     from batchneuron.watch import Watch
 
     reporter = Reporter(Console(stderr=True))
-    with StopSignals(say, grace_s) as signals:
-        watch = Watch(
-            on_compile=reporter.on_compile,
-            on_check=reporter.on_check,
-            on_fallback=reporter.on_fallback,
-            on_open=reporter.on_open,
-            on_event=reporter.on_event,
-            is_stopped=signals.is_stopped,
+    watch = Watch(
+        on_compile=reporter.on_compile,
+        on_check=reporter.on_check,
+        on_fallback=reporter.on_fallback,
+        on_open=reporter.on_open,
+        on_event=reporter.on_event,
+        is_stopped=signals.is_stopped,
+    )
+    try:
+        return run_job(
+            spec,
+            allow_remote_code=allow_remote_code,
+            overwrite=overwrite,
+            watch=watch,
+            ticket=ticket,
+            cluster=cluster,
         )
-        try:
-            return run_job(
-                spec,
-                allow_remote_code=allow_remote_code,
-                overwrite=overwrite,
-                watch=watch,
-                ticket=ticket,
-                cluster=cluster,
-            )
-        except (Incomplete, KeyboardInterrupt) as error:
-            reporter.close()
-            say(f"stopped; what is written stays. Take it up again with:\n  {_command_line()}")
-            if signals.received == signal.SIGTERM:
-                raise Incomplete("terminated", spec.output.path) from error
-            if signals.received == signal.SIGINT:
-                raise Interrupted("interrupted", spec.output.path) from error
-            raise
-        finally:
-            reporter.close()
+    finally:
+        reporter.close()
 
 
 def _command_line() -> str:

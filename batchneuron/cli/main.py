@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import sys
 import traceback
 from collections.abc import Sequence
@@ -24,6 +25,7 @@ _COMMANDS = (
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point: run a command and end with its exit code."""
     with open_streams():
+        faulthandler.enable(2)  # what dies in a library, a tokenizer say, tells where
         code = _run(arguments)
     sys.exit(code)
 
@@ -41,7 +43,9 @@ def _run(arguments: Sequence[str] | None) -> int:
         return Interrupted.exit_code
     except BrokenPipeError:
         return 0
-    except Exception:  # noqa: BLE001  # the cli's main: what nobody foresaw is a bug, and says so
+    except SystemExit:
+        raise
+    except BaseException:  # noqa: BLE001  # the cli's main: what nobody foresaw is a bug, and says so
         say(traceback.format_exc())
         say("this is a bug of batchneuron: please report it with the lines above")
         return BatchNeuronError.exit_code
@@ -66,7 +70,7 @@ def _describe_version(name: str) -> str:
     return f"{version} (a stub: see `batchneuron doctor`)" if is_stub else version or "not installed"
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "BATCHNEURON"})
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--version",
     is_flag=True,

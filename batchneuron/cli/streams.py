@@ -13,6 +13,8 @@ from typing import Any, TextIO, cast
 
 from batchneuron.secrets import redact
 
+_LOST = (OSError, RuntimeError)  # the latter from a signal's handler, in the middle of another write
+
 
 class Lossy:
     """A text stream that drops what it cannot write, and strikes out credentials; else it is the stream."""
@@ -22,13 +24,13 @@ class Lossy:
 
     def write(self, text: str) -> int:
         """Write, credentials struck out; or not."""
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(*_LOST):
             self._stream.write(redact(text))
         return len(text)
 
     def flush(self) -> None:
         """Flush, or not."""
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(*_LOST):
             self._stream.flush()
 
     def __getattr__(self, name: str) -> Any:

@@ -14,6 +14,7 @@ _LEAST_FILES_NEURON = 65_535
 _CACHE_BYTES = 2 << 30
 _CACHE_BYTES_NEURON = 10 << 30  # every shape's artifact holds the weights again
 _SCRATCH_BYTES = 1 << 30
+_WHERE = "in the folder of batchneuron's repository"
 
 
 def check_python(survey: Survey) -> Check:
@@ -36,7 +37,7 @@ def check_torch(survey: Survey) -> Check:
     names = ("torch", "transformers")
     missing = [name for name in names if survey.versions.get(name) is None]
     if missing:
-        return Check("libraries", "problem", f"no {' and no '.join(missing)}", "pip install batchneuron")
+        return Check("libraries", "problem", f"no {' and no '.join(missing)}", f"pip install . {_WHERE}")
     return Check("libraries", "ok", ", ".join(f"{name} {survey.versions[name]}" for name in names))
 
 
@@ -56,7 +57,7 @@ def check_openvino(survey: Survey) -> Check | None:
             "openvino",
             "warning",
             "not installed, so PyTorch runs jobs on the CPU, slower",
-            "pip install 'batchneuron[cpu]'",
+            f"pip install '.[cpu]' {_WHERE}",
         )
     return Check("openvino", "ok", found)
 

@@ -53,6 +53,8 @@ def choose_aside(backend: Backend, workers: int | Literal["auto"], cluster: Clus
     if cluster is not None:
         return partial(call_on_cluster, cluster, backend)
     cores = () if workers == 0 else backend.list_cores()
+    if not any(core.is_exclusive for core in cores):
+        cores = deal_cpus(cores, 1)  # no worker needs them yet
     return lambda call, name: call_aside(call, cores, name)
 
 

@@ -122,7 +122,9 @@ def _import_ray() -> Any:
         import ray
     except ImportError as error:
         raise BackendError(
-            "Ray is not installed", "--engine ray", "pip install 'batchneuron[ray]', here and on every node"
+            "Ray is not installed",
+            "--engine ray",
+            "pip install '.[ray]' in the folder of batchneuron's repository, here and on every node",
         ) from error
     return ray
 

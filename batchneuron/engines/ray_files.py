@@ -67,7 +67,7 @@ def localise(order: WorkOrder, model_files: Stamps, ask: Ask) -> WorkOrder:
 
 @dataclass(frozen=True, slots=True)
 class _Parcels:
-    """The driver's artifacts, as a share that the node fetches from."""
+    """The driver's artifacts, as a node fetches them."""
 
     parcel: Parcel
     location: str = "the driver"
@@ -79,10 +79,6 @@ class _Parcels:
     def download(self, entry: Entry, folder: Path) -> None:
         """Write the files."""
         _write(self.parcel, entry.files, folder)
-
-    def upload(self, entry: Entry, folder: Path, *, replace: bool) -> bool:
-        """Nothing is given back."""
-        return False
 
 
 def _find_artifact(artifact: Artifact, ask: Ask) -> Artifact:

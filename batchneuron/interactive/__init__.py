@@ -5,5 +5,6 @@ modeling.py         `NeuronModelFor…`, called with tensors
 predictor.py        batches of columns, for engines that bring them
 present.py          what each task takes and gives in Python
 saved_model.py      which model, held to which shapes, kept in which folder
+older_words.py      words of optimum-neuron and transformers 4.57 that are no options here
 static_program.py   compiled or found, loaded, fed with tensors of any size
 """

@@ -21,6 +21,7 @@ import pyarrow as pa
 from batchneuron.backends.backend import Executable
 from batchneuron.errors import DataError, SpecError
 from batchneuron.interactive.modeling import NeuronModel, class_of
+from batchneuron.interactive.older_words import pass_over
 from batchneuron.interactive.present import CONVENTIONS, Row, Settings, read_settings
 from batchneuron.interactive.saved_model import (
     Export,
@@ -48,7 +49,6 @@ from batchneuron.tasks.task import Encoder, Task
 ALIASES = {"ner": "token-classification", "sentiment-analysis": "text-classification"}
 _KEPT = 4  # calls with other options may need a program of their own
 _Opened = TypeVar("_Opened")
-_LIST_ROWS = 256  # a list is done in pieces of so many rows, to bound what is held of the device's outputs
 
 
 class InputRefused(DataError, ValueError):
@@ -115,7 +115,8 @@ class Pipeline:
             return self._stream(_iterate(inputs), settings)
         if len(inputs) == 1 and self._convention.unwraps_one:
             return self._answer(inputs[0], settings, said)
-        return [shown for piece in _cut(inputs, _LIST_ROWS) for shown in self._predict(piece, settings)]
+        rows = max(self._convention.list_rows, self.export.shape.batch_size)
+        return [shown for piece in _cut(inputs, rows) for shown in self._predict(piece, settings)]
 
     def _answer(self, one: Any, settings: Settings, said: Mapping[str, Any]) -> Any:
         return self._convention.show_one(self._predict([one], settings)[0], one, said)
@@ -174,10 +175,11 @@ class Pipeline:
         return Limit(compiled, "reject")
 
     def _bind(self, settings: Settings) -> tuple[Task, Encoder]:
-        """The task with these options, and its tokenizer, which takes a while to open."""
+        """The task with these options, and its encoder; the tokenizer, slow to open, is one for all."""
         key = json.dumps(settings.options, sort_keys=True)
         if key not in self._bound:
-            task = open_task(self.task, settings.options, self.export.model)
+            opened = next((encoder for _, encoder in self._bound.values()), None)
+            task = open_task(self.task, settings.options, self.export.model, opened)
             self._bound[key] = (task, task.open_encoder())
         return _use(self._bound, key)
 
@@ -226,13 +228,15 @@ def pipeline(  # noqa: PLR0913  # optimum-neuron's signature
         revision: branch, tag or commit of a hub id.
         trust_remote_code: run code from the model's repository.
         batch_size: rows of a compiled batch, as in input_shapes.
-        options: `sequence_length`, `dtype` (float32), `device` (cpu), and what the task takes in a call.
+        options: `sequence_length`, `dtype` (float32), `device` (cpu), and what the task takes in a call;
+            older words of optimum-neuron and transformers are read, passed over or refused by name.
 
     Raises:
         ModelError: the model cannot be had, or is not of this task.
         BackendError: this machine cannot run it.
         TypeError, ValueError: arguments that mean nothing.
     """
+    options = pass_over(options)
     axes = _read_axes(input_shapes, batch_size, options)
     wish = Wish(
         name=str(model) if isinstance(model, (str, Path)) else None,

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 from pydantic import ValidationError
 
+from batchneuron.interactive.older_words import rename
 from batchneuron.model import Model
 from batchneuron.tasks.task import TaskKind
 
@@ -37,6 +38,8 @@ class Settings:
     return_tensors: bool = False
     is_listed: bool = False
     """Whether the caller named top_k, which makes a list of one label, too."""
+    class_order: tuple[str, ...] = ()
+    """The model's labels, where all are to come in its order: `return_all_scores` of transformers 4.57."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,8 @@ class Convention:
     """The longest window."""
     unwraps_one: bool = False
     """Whether a list of one input is answered like that input."""
+    list_rows: int = 256
+    """A list is done in pieces of so many rows, which bounds what is held of inputs and of outputs."""
 
 
 def read_settings(kind: TaskKind, model: Model, given: Mapping[str, Any]) -> Settings:
@@ -77,10 +82,13 @@ def read_settings(kind: TaskKind, model: Model, given: Mapping[str, Any]) -> Set
         ValueError: a value that it cannot have.
     """
     convention = CONVENTIONS[kind.name]
-    options = {name: value for name, value in given.items() if name not in ("num_workers", "batch_size")}
+    options = rename(kind.name, given)
+    options = {name: value for name, value in options.items() if name not in ("num_workers", "batch_size")}
     for nested in ("tokenizer_kwargs", "tokenize_kwargs"):
         options.update(options.pop(nested, None) or {})
     own = {name: options.pop(name) for name in convention.own if name in options}
+    is_by_class = bool(own.get("return_all_scores")) and "top_k" not in options
+    options |= {"top_k": None} if is_by_class else {}
     unknown = sorted(options.keys() - kind.options.model_fields.keys())
     if unknown:
         known = ", ".join(sorted({*convention.own, *kind.options.model_fields}))
@@ -103,6 +111,7 @@ def read_settings(kind: TaskKind, model: Model, given: Mapping[str, Any]) -> Set
         max_length=own.get("max_length") or own.get("max_seq_len"),
         return_tensors=bool(own.get("return_tensors")),
         is_listed="top_k" in options,
+        class_order=model.labels if is_by_class else (),
     )
 
 
@@ -222,7 +231,10 @@ def _call_images(args: tuple[Any, ...], said: dict[str, Any]) -> Any:
 
 def _show_labels(table: pa.Table, rows: Sequence[Row], settings: Settings) -> list[Any]:
     if settings.options["top_k"] != 1:
-        return [_pick(row, "label", "score") for row in table["labels"].to_pylist()]
+        listed = [_pick(row, "label", "score") for row in table["labels"].to_pylist()]
+        for row in listed if settings.class_order else []:
+            row.sort(key=lambda one: settings.class_order.index(one["label"]))
+        return listed
     shown = _pick(table.to_pylist(), "label", "score")
     return [[one] for one in shown] if settings.is_listed else shown
 
@@ -326,6 +338,7 @@ CONVENTIONS: dict[str, Convention] = {
         _show_labels,
         # transformers: a bare text is answered by a list, unless the call itself says top_k.
         show_one=lambda shown, one, said: [shown] if isinstance(one, str) and "top_k" not in said else shown,
+        own=(*_TOKENIZER, "return_all_scores"),
         program_options=("function_to_apply",),
         of_none={"top_k": "all"},
     ),
@@ -367,5 +380,6 @@ CONVENTIONS: dict[str, Convention] = {
         is_one=_is_image,
         own=("timeout",),
         program_options=("function_to_apply",),
+        list_rows=16,  # 36 MB each, uncompressed, from a camera of 12 megapixels
     ),
 }

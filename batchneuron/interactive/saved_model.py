@@ -19,6 +19,7 @@ from typing import Any
 from batchneuron import __version__
 from batchneuron.backends import choose_kind, open_backend
 from batchneuron.errors import BackendError, ModelError, ModelForbidden
+from batchneuron.interactive.older_words import pass_over
 from batchneuron.model import Model, digest_files, resolve_model
 from batchneuron.planning.shapes import Shape
 from batchneuron.programs.optimum_folder import find_program, is_compiled, read_compiled, require_fitting
@@ -30,10 +31,9 @@ COMPILER_ARGS = ("optlevel", "auto_cast", "auto_cast_type")
 ARTIFACTS = "batchneuron"
 """The folder of artifacts within a saved one."""
 SECTION = "neuron"
-# Any number of rows is taken, weights stay where they are, and artifacts are always kept.
-_WITHOUT_EFFECT = {"dynamic_batch_size", "inline_weights_to_neff", "disable_neuron_cache"}
 _AXES = ("batch_size", "sequence_length")
 _COPIED = ("*.json", "*.txt", "*.model", "*.jinja", "*.py", "*.safetensors")
+_COMPILED = "*.neuron"
 _OTHER_ENGINES = ("onnx/*", "openvino/*", "*/onnx/*", "*/openvino/*")
 _NOWHERE = "-"  # an interactive job reads and writes no files
 
@@ -103,9 +103,11 @@ def resolve_export(task: str, wish: Wish) -> Export:
     model = _resolve(spec, kind.default_model, wish)
     section = {} if wish.export else read_section(model.config)
     spec = spec.model_copy(update={"dtype": wish.dtype or section.get("float_dtype", "float32")})
-    if section.get("source_digest") == _digest_source(model.folder):
+    # Only a saved folder has the entry: to hash all weights takes seconds.
+    if "source_digest" in section and section["source_digest"] == _digest_source(model.folder):
         model = replace(model, digest=section["model_digest"])
-    saved = {name: section[name] for name in COMPILER_ARGS if section.get(name) is not None}
+    # No casts are the default, and the native stack refuses to be told so.
+    saved = {name: section[name] for name in COMPILER_ARGS if section.get(name) not in (None, "none")}
     length = 1 if "input_ids" not in kind.program_inputs else None  # an image is one item of length 1
     shape = choose_shape(model, {**_read_axes(section), **(wish.axes or {})}, length)
     require_fitting(model, task, (shape.batch_size, shape.sequence_length), export=wish.export)
@@ -175,7 +177,9 @@ def make_spec(task: str, model: ModelSpec, compiler_args: Mapping[str, Any]) -> 
     """A job's record for what is run in this process, over rows that are in no file.
 
     Without a Neuron device it is PyTorch that runs it: calls are answered with transformers' own numbers, and
-    nothing has to be converted first.
+    nothing has to be converted first. With one the arithmetic is float32, because no parity gate stands
+    before these answers; as with optimum-neuron, `auto_cast` asks for less, and where the stack has no such
+    option weights in bfloat16 do.
     """
     spec = JobSpec.model_validate(
         {
@@ -186,9 +190,14 @@ def make_spec(task: str, model: ModelSpec, compiler_args: Mapping[str, Any]) -> 
             "output": OutputSpec(path=_NOWHERE),
         }
     )
-    if choose_kind(spec) != "cpu":
-        return spec
-    return spec.model_copy(update={"backend": spec.backend.model_copy(update={"kind": "torch"})})
+    match choose_kind(spec):
+        case "cpu":
+            chosen = {"kind": "torch"}
+        case "neuron" if model.dtype == "bfloat16":
+            chosen = {"precision": "bfloat16"}
+        case _:
+            chosen = {"precision": "float32"}
+    return spec.model_copy(update={"backend": spec.backend.model_copy(update=chosen)})
 
 
 def choose_shape(model: Model, axes: Mapping[str, int], length: int | None = None) -> Shape:
@@ -232,15 +241,17 @@ def read_dtype(options: dict[str, Any]) -> DType | None:
 
 
 def read_compiler_args(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The compiler's options; those of optimum-neuron that mean nothing here are passed over.
+    """The compiler's options, of what a caller says beside a call's own arguments.
 
     Raises:
         TypeError: one that does not exist.
+        ValueError: one of optimum-neuron's that asks for what there is not.
     """
-    unknown = sorted(options.keys() - _WITHOUT_EFFECT - set(COMPILER_ARGS))
+    meant = pass_over(options)
+    unknown = sorted(meant.keys() - set(COMPILER_ARGS))
     if unknown:
-        raise TypeError(f"the compiler has no option '{unknown[0]}'; it has {', '.join(COMPILER_ARGS)}")
-    return {name: options[name] for name in COMPILER_ARGS if options.get(name) is not None}
+        raise TypeError(f"there is no option '{unknown[0]}'; the compiler has {', '.join(COMPILER_ARGS)}")
+    return {name: meant[name] for name in COMPILER_ARGS if meant.get(name) is not None}
 
 
 def read_section(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -296,25 +307,26 @@ def _resolve(spec: ModelSpec, default_id: str, wish: Wish) -> Model:
     name = spec.id or default_id
     folder = Path(name).expanduser()
     if folder.is_dir() and is_compiled(folder):
-        return _open_compiled(folder, name)
+        return _open_compiled(folder, name, wish)
     if wish.token and not folder.is_dir():
-        folder = _download(name, spec.revision, wish.token)
+        folder = _download(name, wish, _COPIED)
         spec = spec.model_copy(update={"id": str(folder)})
     try:
         model = resolve_model(spec, default_id, allow_remote_code=wish.trust_remote_code)
     except ModelError as error:
         # Repositories of compiled models hold no weights that could be read here.
         if is_compiled(Path(error.where)):
-            return _open_compiled(Path(error.where), name)
+            return _open_compiled(Path(error.where), name, wish)
         raise
     return replace(model, id=name)
 
 
-def _open_compiled(folder: Path, name: str) -> Model:
-    """The model of a folder that optimum-neuron compiled.
+def _open_compiled(folder: Path, name: str, wish: Wish) -> Model:
+    """The model of a folder that optimum-neuron compiled; of a repository, with its compiled file fetched.
 
     Raises:
         BackendError: this machine cannot load it.
+        ModelError: the file cannot be had.
     """
     if choose_kind(make_spec("text-classification", ModelSpec(), {})) != "neuron-trace":
         raise BackendError(
@@ -322,20 +334,22 @@ def _open_compiled(folder: Path, name: str) -> Model:
             name,
             "open it on Inf2 or Trn1; on this machine, give the model it was compiled from",
         )
+    if not Path(name).expanduser().is_dir():
+        folder = _download(name, wish, (*_COPIED, _COMPILED))
     return read_compiled(folder.resolve(), name)
 
 
-def _download(name: str, revision: str | None, token: str | bool) -> Path:
-    """The snapshot's folder in the hub's cache, fetched with a token of the caller's."""
+def _download(name: str, wish: Wish, patterns: tuple[str, ...]) -> Path:
+    """The snapshot's folder in the hub's cache, its files that match fetched with the caller's token."""
     from huggingface_hub import errors, snapshot_download
 
     try:
         return Path(
             snapshot_download(
                 name,
-                revision=revision,
-                token=token,
-                allow_patterns=list(_COPIED),
+                revision=wish.revision,
+                token=wish.token,
+                allow_patterns=list(patterns),
                 ignore_patterns=list(_OTHER_ENGINES),
             )
         )

@@ -73,8 +73,8 @@ def plain_kind(task: str, names: tuple[str, ...] = ()) -> TaskKind:
     kind = find_kind(task)
     names = names or _OUTPUTS.get(task, _LOGITS)
 
-    def bind(model: Model, options: Any) -> Task:
-        head = _Sentences(kind.open(model, options)) if names == SENTENCE_OUTPUTS else _Plain(names)
+    def bind(model: Model, options: Any, opened: Any) -> Task:
+        head = _Sentences(kind.open(model, options, opened)) if names == SENTENCE_OUTPUTS else _Plain(names)
         return cast(Task, head)  # a program asks its task for nothing but the head
 
     inputs = tuple(name for name in kind.program_inputs if name != "mask_position")

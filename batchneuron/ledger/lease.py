@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 import threading
 import time
 import uuid
@@ -20,7 +19,7 @@ from typing import Self
 from batchneuron.errors import BatchNeuronError
 from batchneuron.ledger.run_folder import RunFolder
 from batchneuron.ledger.run_record import Lease, RunRecord
-from batchneuron.stores.scratch import is_alive
+from batchneuron.stores.scratch import is_alive, name_host
 from batchneuron.workers.events import PartDone
 from batchneuron.workers.ticket import Ticket
 
@@ -59,7 +58,7 @@ class Lookout:
 
 def is_gone(lease: Lease) -> bool:
     """Whether it is of a process of this host that is not there any more."""
-    return lease.host == socket.gethostname() and not is_alive(lease.pid)
+    return lease.host == name_host() and not is_alive(lease.pid)
 
 
 class Claims:
@@ -77,7 +76,7 @@ class Claims:
         self.own = ticket.portion.find_range(record.shards) if ticket.portion else range(0)
         """Shards that this runner does before all others."""
         self.done: frozenset[int] = frozenset()
-        """Shards whose part is there, by anybody; known once there are others."""
+        """Shards whose part was there, by anybody, at the last look; some of its own may be missing."""
         self.held: frozenset[int] = frozenset()
         """Shards that live runners other than this one have in hand."""
         self.others = 0
@@ -96,6 +95,8 @@ class Claims:
         self._has_ended = False
         self._look_due_s = clock()
         self._is_waiting = False
+        self._is_stale = True
+        """Whether others may have made parts that it does not know: they may have come and gone."""
         self._wake = threading.Event()
         self._thread = threading.Thread(target=self._keep, daemon=True, name="lease")
 
@@ -138,6 +139,7 @@ class Claims:
         """It has done it; whoever finds that another was first walks in his tracks, and looks up at once."""
         self.give_back(part.shard)
         if not part.created:
+            self._is_stale = True
             self._look_due_s = min(self._look_due_s, self._clock() + self._spare_s)
             self._wake.set()
         self._longest_shard_s = max(self._longest_shard_s, part.seconds.total_s)
@@ -160,11 +162,19 @@ class Claims:
         self.is_overwritten = now is None or now.run8 != self._record.run8
         leases = self._folder.read_leases(self._record)
         live = self._lookout.find_live(lease for lease in leases if lease.slot != self.slot)
-        if live or self.others or self.done:
-            done = self._folder.list_committed(self._record)
-            self.done = self.done if done == self.done else done
+        if live or self.others or self._is_stale:
+            self._list_done()
         self.held = frozenset(index for lease in live for index in lease.shards)
         self.others = len(live)
+
+    def _list_done(self) -> None:
+        self._is_stale = False  # before it looks: whatever turns up meanwhile is looked for again
+        try:
+            done = self._folder.list_committed(self._record)
+        except BaseException:
+            self._is_stale = True
+            raise
+        self.done = self.done if done == self.done else done
 
     def _renew(self) -> None:
         with self._lock:
@@ -173,7 +183,7 @@ class Claims:
         if self._told is not None and self._told[1] == hand and now_s - self._told[0] < RENEW_S:
             return
         self._beat += 1
-        lease = Lease(self.slot, self._beat, hand, socket.gethostname(), os.getpid(), self._name)
+        lease = Lease(self.slot, self._beat, hand, name_host(), os.getpid(), self._name)
         self._folder.write_lease(self._record, lease)
         self._told = (now_s, hand)
 

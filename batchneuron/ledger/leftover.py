@@ -24,7 +24,7 @@ def list_left(folder: RunFolder) -> tuple[Leftover, ...]:
         Leftover(kind, f"{name}/{entry.name}", entry.size_bytes)
         for name, kind, is_old, entries in listed
         for entry in entries
-        if record is not None and is_old(record, entry.name) and (is_complete or kind != "part")
+        if record is not None and is_old(record, entry) and (is_complete or kind != "part")
     )
 
 
@@ -41,6 +41,4 @@ def delete_old_parts(folder: RunFolder) -> None:
     Raises:
         OutputUnwritable: a file cannot be removed.
     """
-    for file in list_left(folder):
-        if file.kind == "part":
-            folder.store.delete(file.name)
+    folder.store.delete_many([file.name for file in list_left(folder) if file.kind == "part"])

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batchneuron.errors import DataError, OutputConflict
-from batchneuron.ledger.report import open_folder
+from batchneuron.ledger.found import find_run
 from batchneuron.ledger.run_names import part_name
 from batchneuron.ledger.run_record import RunRecord
 from batchneuron.open_run import adopt_precision
@@ -74,13 +74,13 @@ def replay_rows(path: str, wish: Wish, *, allow_remote_code: bool = False) -> Re
         OutputConflict: the model or the options can no longer be had as they were.
         BatchNeuronError: whatever would stop the job itself.
     """
-    folder, record = open_folder(path)
-    plan = folder.read_plan(record)
+    found = find_run(path)
+    folder, record, plan = found.folder, found.record, found.plan
     spec = JobSpec.model_validate(dict(record.spec))
     spec = spec.model_copy(update={"output": spec.output.model_copy(update={"path": path})})
     prepared = adopt_precision(prepare(spec, allow_remote_code=allow_remote_code), record)
     differences = _list_differences(prepared, record, folder.store.location)
-    shards = _draw(plan, sorted(folder.list_committed(record)), wish)
+    shards = _draw(plan, sorted(found.parts), wish)
     if not shards:
         raise DataError("no part is committed yet", folder.store.location, "run the job first")
     order = make_order(prepared, plan, record)
@@ -89,7 +89,7 @@ def replay_rows(path: str, wish: Wish, *, allow_remote_code: bool = False) -> Re
     order = replace(order, artifacts=compiled.artifacts)
     cores = () if prepared.spec.backend.workers == 0 else prepared.backend.list_cores()
     call = functools.partial(_redo, order, tuple(shards), is_same_machine=not differences)
-    rows_different, excesses = call_aside(call, cores, "replay")
+    rows_different, excesses = call_aside(call, cores, "replay", limit_s=None)
     rows = sum(shard.rows for shard in shards)
     return Replayed(
         tuple(shard.index for shard in shards), rows, tuple(differences), rows_different, excesses

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from batchneuron.errors import ColumnMissing, DataError
-from batchneuron.ledger.run_folder import RunFolder
+from batchneuron.errors import ColumnMissing, DataError, OutputConflict
+from batchneuron.ledger.found import Found
 from batchneuron.ledger.run_names import part_name
-from batchneuron.ledger.run_record import RunRecord
 from batchneuron.stages.columns import ERROR, ROW, TRUNCATED
-from batchneuron.stores import open_store
-from batchneuron.workers.events import PartDone, StageSeconds
+from batchneuron.stores.at_once import map_at_once
+from batchneuron.workers.events import StageSeconds
 
 _BATCH_ROWS = 4096
 
@@ -64,13 +65,12 @@ class Rejected:
     part: str
 
 
-def read_speed(path: str) -> Speed | None:
+def read_speed(run: Found) -> Speed | None:
     """What the run cost, None while no part is committed."""
-    folder, record = open_folder(path)
-    runners = [progress for progress in folder.read_progress(record) if progress.parts]
+    runners = [progress for progress in run.progress if progress.parts]
     if not runners:
         return None
-    parts = list_reported(folder, record)
+    parts = run.reported
     slots, tokens = sum(part.slots for part in parts), sum(part.tokens for part in parts)
     largest = max(runners, key=lambda progress: sum(part.rows for part in progress.parts))
     return Speed(
@@ -85,33 +85,35 @@ def read_speed(path: str) -> Speed | None:
     )
 
 
-def read_preview(path: str, rows: int) -> pa.Table:
+def read_preview(run: Found, rows: int) -> pa.Table:
     """The first rows of the output, vectors and flags left out.
 
     Raises:
         DataError: nothing is committed yet.
     """
     batches, found = [], 0
-    for _, batch in _iter_batches(path, columns=None, rows=max(1, rows)):
-        batches.append(batch)
-        found += batch.num_rows
+    for index in sorted(run.parts):
+        for batch in _iter_batches(run, index, columns=None, rows=max(1, rows)):
+            batches.append(batch)
+            found += batch.num_rows
+            if found >= rows:
+                break
         if found >= rows:
             break
-    table = pa.Table.from_batches(batches) if batches else _read_empty(path)
+    table = pa.Table.from_batches(batches) if batches else _read_empty(run)
     hidden = {ERROR, TRUNCATED}
     shown = [field.name for field in table.schema if not _is_wide(field.type) and field.name not in hidden]
     return table.select(shown).slice(0, rows)
 
 
-def _read_empty(path: str) -> pa.Table:
+def _read_empty(run: Found) -> pa.Table:
     """No rows, and the columns of a part that has none either."""
-    folder, record = open_folder(path)
-    for index in folder.list_committed(record):
-        return pq.read_schema(folder.store.open_table(part_name(record, index))).empty_table()
-    raise DataError("no part is committed yet", path)
+    for index in run.parts:
+        return pq.read_schema(_open(run, index)).empty_table()
+    raise DataError("no part is committed yet", run.folder.store.location)
 
 
-def compare_labels(path: str, column: str) -> Agreement:
+def compare_labels(run: Found, column: str) -> Agreement:
     """How often `label` equals a known column that was carried through.
 
     Raises:
@@ -119,62 +121,65 @@ def compare_labels(path: str, column: str) -> Agreement:
     """
     known: Counter[str] = Counter()
     rows = equal = 0
-    for part, batch in _iter_batches(path, columns=None, rows=_BATCH_ROWS):
-        for name in ("label", column):
-            if name not in batch.schema.names:
-                raise ColumnMissing(
-                    f"no column '{name}' in the output", part, f"there are {batch.schema.names}"
-                )
-        truth = batch[column].cast(pa.string())
-        known.update(truth.drop_null().to_pylist())
-        matches = pc.equal(batch["label"], truth)
-        rows += batch.num_rows - matches.null_count
-        equal += pc.sum(matches).as_py() or 0
+    for counted in map_at_once(lambda index: _count_labels(run, index, column), sorted(run.parts)):
+        known.update(counted[0])
+        rows, equal = rows + counted[1], equal + counted[2]
     majority, majority_rows = known.most_common(1)[0] if known else ("", 0)
     return Agreement(column, rows, equal, majority, majority_rows)
 
 
-def iter_rejected(path: str) -> Iterator[Rejected]:
-    """Every rejected row, in row order."""
-    for part, batch in _iter_batches(path, columns=[ROW, ERROR], rows=_BATCH_ROWS):
-        if batch[ERROR].null_count == batch.num_rows:
-            continue
-        for record in batch.filter(batch[ERROR].is_valid()).to_pylist():
-            yield Rejected(record[ROW], record[ERROR]["code"], record[ERROR]["message"], part)
+def _count_labels(run: Found, index: int, column: str) -> tuple[Counter[str], int, int]:
+    """Of one part: the known labels, the rows that have both, and those where they are equal."""
+    known: Counter[str] = Counter()
+    rows = equal = 0
+    with pq.ParquetFile(_open(run, index)) as file:
+        names = file.schema_arrow.names
+        for name in ("label", column):
+            if name not in names:
+                where = part_name(run.record, index)
+                raise ColumnMissing(f"no column '{name}' in the output", where, f"there are {names}")
+        for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=["label", column]):
+            truth = batch[column].cast(pa.string())
+            known.update(truth.drop_null().to_pylist())
+            matches = pc.equal(batch["label"], truth)
+            rows += batch.num_rows - matches.null_count
+            equal += pc.sum(matches).as_py() or 0
+    return known, rows, equal
 
 
-def open_folder(path: str) -> tuple[RunFolder, RunRecord]:
-    """The run folder at a path, and what it is for.
-
-    Raises:
-        DataError: there is no run in it.
-    """
-    folder = RunFolder(open_store(path))
-    record = folder.read_run()
-    if record is None:
-        raise DataError("no run in this folder", folder.store.location, "give the output.path of a job")
-    return folder, record
+def iter_rejected(run: Found) -> Iterator[Rejected]:
+    """Every rejected row, in row order; parts that have none by the manifest are not opened."""
+    clean = _list_clean(run)
+    indices = [index for index in sorted(run.parts) if index not in clean]
+    for found in map_at_once(lambda index: _read_rejected(run, index), indices):
+        yield from found
 
 
-def _iter_batches(path: str, columns: list[str] | None, rows: int) -> Iterator[tuple[str, pa.RecordBatch]]:
-    """Batches of the committed parts, in row order."""
-    folder, record = open_folder(path)
-    for index in sorted(folder.list_committed(record)):
-        name = part_name(record, index)
-        with pq.ParquetFile(folder.store.open_table(name)) as file:
-            for batch in file.iter_batches(batch_size=rows, columns=columns):
-                yield name, batch
+def _list_clean(run: Found) -> set[int]:
+    """Shards whose part has no rejected row, as far as a manifest tells."""
+    with contextlib.suppress(OutputConflict):  # damaged: `verify` says so
+        listed = run.manifest.parts if run.manifest else ()
+        return {index for index, part in enumerate(listed) if not part.rejected}
+    return set()
 
 
-def list_reported(folder: RunFolder, record: RunRecord) -> tuple[PartDone, ...]:
-    """Each part that a runner has reported as its own, once."""
-    told = {
-        part.shard: part
-        for progress in folder.read_progress(record)
-        for part in progress.parts
-        if part.created
-    }
-    return tuple(told.values())
+def _read_rejected(run: Found, index: int) -> list[Rejected]:
+    part, rejected = part_name(run.record, index), []
+    for batch in _iter_batches(run, index, columns=[ROW, ERROR], rows=_BATCH_ROWS):
+        for row in batch.filter(batch[ERROR].is_valid()).to_pylist():
+            rejected.append(Rejected(row[ROW], row[ERROR]["code"], row[ERROR]["message"], part))
+    return rejected
+
+
+def _iter_batches(run: Found, index: int, columns: list[str] | None, rows: int) -> Iterator[pa.RecordBatch]:
+    """Batches of a part, in row order."""
+    with pq.ParquetFile(_open(run, index)) as file:
+        yield from file.iter_batches(batch_size=rows, columns=columns)
+
+
+def _open(run: Found, index: int) -> Any:
+    """What pyarrow opens to read a part."""
+    return run.folder.store.open_table(part_name(run.record, index))
 
 
 def _is_wide(kind: pa.DataType) -> bool:

@@ -5,6 +5,7 @@ Their columns are read from the input once more, because a part holds only those
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batchneuron.errors import OutputConflict, OutputUnwritable
-from batchneuron.ledger.report import Rejected, iter_rejected, open_folder
+from batchneuron.ledger.found import Found, find_run
+from batchneuron.ledger.report import Rejected, iter_rejected
 from batchneuron.planning.plan import Shard
 from batchneuron.sources import open_source
 from batchneuron.spec.format import format_spec
@@ -56,9 +58,9 @@ def write_retry(path: str, spec_path: Path, data_path: Path | None = None) -> Re
     for file in (spec_path, data_path):
         if file.exists():
             raise OutputConflict("it is there already", str(file), "choose another name, or remove it")
-    _, record = open_folder(path)
-    spec = JobSpec.model_validate(dict(record.spec))
-    tables = list(_iter_tables(path, spec))
+    found = find_run(path)
+    spec = JobSpec.model_validate(dict(found.record.spec))
+    tables = list(_iter_tables(found, spec))
     if not tables:
         return None
     table = pa.concat_tables(tables)
@@ -82,18 +84,18 @@ def write_retry(path: str, spec_path: Path, data_path: Path | None = None) -> Re
     return Retry(spec_path, data_path, table.num_rows, unread)
 
 
-def _iter_tables(path: str, spec: JobSpec) -> Iterator[pa.Table]:
+def _iter_tables(found: Found, spec: JobSpec) -> Iterator[pa.Table]:
     """The rejected rows of each shard that has some, as they stand in the input."""
-    folder, record = open_folder(path)
-    by_row = {rejected.row: rejected for rejected in iter_rejected(path)}
+    by_row = {rejected.row: rejected for rejected in iter_rejected(found)}
     if not by_row:
         return
     source = open_source(spec.input)
     schema = source.inventory().schema
     columns = bind_columns(spec.input, find_kind(spec.task), schema, pa.schema([]))
     reader = source.open_reader(columns.needed(schema))
-    for shard in folder.read_plan(record).shards:
-        rows = [row for row in range(shard.row_lo, shard.row_hi) if row in by_row]
+    ordered = sorted(by_row)
+    for shard in found.plan.shards:
+        rows = ordered[bisect_left(ordered, shard.row_lo) : bisect_left(ordered, shard.row_hi)]
         if rows:
             yield _pick(reader.read(shard.slices).table, shard, rows, by_row)
     reader.close()

@@ -11,11 +11,12 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, TypeVar
 
-import pyarrow as pa
 from pydantic import JsonValue, TypeAdapter, ValidationError
 
-from batchneuron.errors import Incomplete, OutputConflict
+from batchneuron.errors import OutputConflict
+from batchneuron.ledger.plan_file import read_text, write_text
 from batchneuron.ledger.run_names import (
+    DATA,
     LEASES,
     LEDGER,
     MANIFEST,
@@ -31,13 +32,12 @@ from batchneuron.ledger.run_names import (
     tell_removal,
     told_name,
 )
-from batchneuron.ledger.run_record import Lease, Leftover, Manifest, ManifestPart, Progress, RunRecord
+from batchneuron.ledger.run_record import Lease, Leftover, Manifest, Progress, RunRecord
 from batchneuron.planning.fingerprint import PROTOCOL, Fingerprint
 from batchneuron.planning.plan import Plan, Shard, plan_from_json, plan_to_json
 from batchneuron.programs.agreement import Parity
 from batchneuron.stages.write import WrittenPart
 from batchneuron.stores.store import Draft, Entry, Store
-from batchneuron.workers.events import PartDone
 
 _LEAST_BYTES = 12  # magic, length of the footer, magic
 _OURS = "batchneuron."
@@ -81,21 +81,26 @@ class RunFolder:
         Raises:
             OutputConflict: the file is gone or is not that plan.
         """
-        return self.read_frozen(record.plan)
+        return self._read_plan(record.plan, "restore it, or begin anew with `run --overwrite`")
+
+    def has_plan(self, record: RunRecord) -> bool:
+        """Whether the plan the run was opened with is there and whole."""
+        return read_text(self.store, record.plan) is not None
 
     def read_frozen(self, name: str) -> Plan:
-        """The plan of that name, which some run is to have, or has.
+        """The plan of that name, which was put here for a run that is to begin.
 
         Raises:
             OutputConflict: the file is gone or is not that plan.
         """
-        content = self.store.read(f"{LEDGER}/{name}")
-        if content is not None:
-            with contextlib.suppress(OSError):
-                text = pa.input_stream(pa.BufferReader(content), compression="zstd").read()
-                if plan_name(text) == name:
-                    return plan_from_json(text)
-        raise OutputConflict("the plan is missing or damaged", f"{self.store.location}/{LEDGER}/{name}")
+        return self._read_plan(name, "submit the job again")
+
+    def _read_plan(self, name: str, hint: str) -> Plan:
+        text = read_text(self.store, name)
+        if text is None:
+            where = f"{self.store.location}/{LEDGER}/{name}"
+            raise OutputConflict("the plan is missing or damaged", where, hint)
+        return plan_from_json(text)
 
     def freeze(self, plan: Plan, spec: bytes) -> tuple[str, str]:
         """Put a spec and a plan beside what will be the output: the names of their files in the ledger.
@@ -104,7 +109,7 @@ class RunFolder:
         """
         self.store.prepare()
         self.store.create_bytes(f"{LEDGER}/{spec_name(spec)}", spec)
-        return spec_name(spec), self._write_plan(plan)
+        return spec_name(spec), self._write_plan(plan_to_json(plan))
 
     def list_frozen(self) -> tuple[str, ...]:
         """Specs that were put here before a run."""
@@ -119,8 +124,9 @@ class RunFolder:
     ) -> RunRecord:
         """Claim the folder: plan first, then `run.json`. Whoever comes second gets the first's record."""
         self.store.prepare()
-        record = replace(draft_run(fingerprint, plan, spec), parity=parity)
-        self._write_plan(plan)
+        text = plan_to_json(plan)
+        record = replace(_draft(fingerprint, plan, plan_name(text), spec), parity=parity)
+        self._write_plan(text)
         if self.store.create_bytes(RUN, _dump(record)):
             return record
         return self.read_run() or record
@@ -137,7 +143,7 @@ class RunFolder:
         generation = begun.generation + 1
         run8 = Fingerprint({**record.fields, "plan": record.plan}).run8(generation)
         record = replace(record, generation=generation, run8=run8)
-        self._write_plan(plan)
+        self._write_plan(plan_to_json(plan))
         found = self.store.read(RUN)
         is_begun = found is not None and self._parse(RunRecord, RUN, found) == begun
         if found is None or not is_begun or not self.store.replace_if(RUN, _dump(record), found):
@@ -146,16 +152,10 @@ class RunFolder:
                 self.store.location,
                 "run without --overwrite to join it",
             )
-        self._write_plan(plan)  # `gc` may have taken it for an old one
         return record
 
-    def _write_plan(self, plan: Plan) -> str:
-        text, buffer = plan_to_json(plan), pa.BufferOutputStream()
-        with pa.CompressedOutputStream(buffer, "zstd") as stream:
-            stream.write(text)
-        name = plan_name(text)
-        self.store.create_bytes(f"{LEDGER}/{name}", buffer.getvalue().to_pybytes())
-        return name
+    def _write_plan(self, text: bytes) -> str:
+        return write_text(self.store, text)
 
     def require_current(self, record: RunRecord) -> None:
         """Hold a run against the one that the folder is for now.
@@ -177,17 +177,19 @@ class RunFolder:
 
     def list_parts(self, record: RunRecord) -> dict[int, Entry]:
         """The part of each shard that has one; nothing is read."""
-        found = {}
-        for entry in self.store.list("data"):
-            index = find_shard(record, entry.name)
-            if index is not None:
-                found[index] = entry
-        return found
+        return self.list_data(record)[0]
 
-    def list_strays(self, record: RunRecord) -> tuple[str, ...]:
-        """Files in `data/` that are not parts of this run."""
-        found = self.store.list("data")
-        return tuple(entry.name for entry in found if find_shard(record, entry.name) is None)
+    def list_data(self, record: RunRecord) -> tuple[dict[int, Entry], tuple[str, ...]]:
+        """The part of each shard that has one, and the names of files that are no parts of this run."""
+        parts: dict[int, Entry] = {}
+        strays: list[str] = []
+        for entry in self.store.list(DATA):
+            index = find_shard(record, entry.name)
+            if index is None:
+                strays.append(entry.name)
+            else:
+                parts[index] = entry
+        return parts, tuple(strays)
 
     def require_sizes(self, record: RunRecord, plan: Plan, parts: Mapping[int, Entry]) -> None:
         """Hold the sizes of parts against those that were reported: one is read only where they differ.
@@ -242,7 +244,7 @@ class RunFolder:
 
     def write_progress(self, record: RunRecord, progress: Progress) -> None:
         """Say what this runner has done so far."""
-        self.store.replace_bytes(told_name(PROGRESS, record, progress.slot), _dump(progress))
+        self.store.replace_bytes(told_name(PROGRESS, record, progress.slot), _dump(progress, indent=None))
 
     def read_progress(self, record: RunRecord) -> tuple[Progress, ...]:
         """What every runner said it has done; files that a power cut damaged are left out."""
@@ -275,59 +277,31 @@ class RunFolder:
     def _iter_told(
         self, kind: type[_Record], folder: str, record: RunRecord
     ) -> Iterator[tuple[_Record, float]]:
-        for entry in self.store.list(folder):
-            if is_told(record, entry.name):
-                content = self.store.read(f"{folder}/{entry.name}")
-                with contextlib.suppress(ValueError):
-                    yield _adapt(kind).validate_json(content or b""), entry.age_s
+        entries = [entry for entry in self.store.list(folder) if is_told(record, entry.name)]
+        contents = self.store.read_many([f"{folder}/{entry.name}" for entry in entries])
+        for entry, content in zip(entries, contents, strict=True):
+            with contextlib.suppress(ValueError):
+                yield _adapt(kind).validate_json(content or b""), entry.age_s
 
-    def write_manifest(self, record: RunRecord, plan: Plan, done: Mapping[int, PartDone]) -> Manifest:
-        """The manifest of a run whose parts all exist; parts nobody reported are read and hashed.
+    def write_manifest(self, record: RunRecord, manifest: Manifest) -> None:
+        """Publish the manifest of a run whose parts all exist.
 
         It is created, and racing finishers create the same bytes. One that an overwritten run has left, or
         that lists a part which was lost and made again, is replaced.
 
         Raises:
-            OutputConflict: the run was overwritten, or a part is not what it should be.
+            OutputConflict: the run was overwritten.
         """
-        try:
-            manifest = self._make_manifest(record, plan, done)
-        except (OutputConflict, Incomplete):
-            self.require_current(record)  # who overwrote it has removed its parts
-            raise
         content = _dump(manifest)
         while True:
             found = self.store.read(MANIFEST)
             self.require_current(record)
             if found == content:
-                return manifest
+                return
             if found is None and self.store.create_bytes(MANIFEST, content):
-                return manifest
+                return
             if found is not None and self.store.replace_if(MANIFEST, content, found):
-                return manifest
-
-    def _make_manifest(self, record: RunRecord, plan: Plan, done: Mapping[int, PartDone]) -> Manifest:
-        entries = self.list_parts(record)
-        if len(entries) < len(plan.shards):
-            hint = "run the same command again"
-            raise Incomplete("a part that was there is gone", self.store.location, hint)
-        parts = []
-        for shard in plan.shards:
-            report, size_bytes = done.get(shard.index), entries[shard.index].size_bytes
-            if report is not None and report.created and report.size_bytes == size_bytes:
-                rejected, sha256 = report.rejected, report.sha256
-            else:
-                rejected, sha256 = self._inspect(record, shard)
-            name = entries[shard.index].name
-            parts.append(ManifestPart(name, shard.row_lo, shard.row_hi, rejected, size_bytes, sha256))
-        rejected = sum(part.rejected for part in parts)
-        digest, rows, skipped = record.fingerprint, plan.rows, plan.skipped
-        return Manifest(digest, rows, rejected, tuple(parts), record.parity, record.generation, skipped)
-
-    def _inspect(self, record: RunRecord, shard: Shard) -> tuple[int, str]:
-        """Rejected rows and SHA-256 of a part that an earlier, killed runner committed."""
-        footer = self.read_own_footer(record, shard)
-        return int(footer[REJECTED_KEY]), self.store.read_sha256(part_name(record, shard.index))
+                return
 
     def read_manifest(self, record: RunRecord) -> Manifest | None:
         """The run's manifest, None while it is not finished; one of a run that was overwritten is none."""
@@ -353,7 +327,10 @@ class RunFolder:
 
 def draft_run(fingerprint: Fingerprint, plan: Plan, spec: Mapping[str, JsonValue]) -> RunRecord:
     """What `run.json` would say; nothing is written."""
-    name = plan_name(plan_to_json(plan))
+    return _draft(fingerprint, plan, plan_name(plan_to_json(plan)), spec)
+
+
+def _draft(fingerprint: Fingerprint, plan: Plan, name: str, spec: Mapping[str, JsonValue]) -> RunRecord:
     whole = Fingerprint({**fingerprint.fields, "plan": name})
     return RunRecord(
         fingerprint=whole.digest,
@@ -370,5 +347,5 @@ def _advise_removal(where: str) -> str:
     return f"remove it with `{tell_removal(where)}`, or move it away, and run again"
 
 
-def _dump(record: object) -> bytes:
-    return _adapt(type(record)).dump_json(record, indent=2)
+def _dump(record: object, indent: int | None = 2) -> bytes:
+    return _adapt(type(record)).dump_json(record, indent=indent)

@@ -21,6 +21,7 @@ from collections.abc import Callable
 
 from batchneuron.ledger.run_record import Kind, RunRecord
 from batchneuron.stores.scratch import is_left
+from batchneuron.stores.store import Entry
 
 DATA = "data"
 LEDGER = ".batchneuron"
@@ -30,7 +31,8 @@ PROGRESS = f"{LEDGER}/progress"
 LEASES = f"{LEDGER}/leases"
 TMP = f"{LEDGER}/tmp"
 _PART = re.compile(r"part-(\d+)_of_(\d+)-[0-9a-f]{8}\.parquet")
-_PLAN = re.compile(r"plan-[0-9a-f]{16}\.json\.zst")
+_PROBE = re.compile(r"probe-[0-9a-f]{32}")  # stores/s3_probe.py
+_PROBE_LASTS_S = 3600.0
 _SPEC = re.compile(r"spec-[0-9a-f]{16}\.json")
 _TOLD = re.compile(r"[0-9a-f]{8}-[0-9a-f]{12}\.json")
 
@@ -42,11 +44,13 @@ def part_name(record: RunRecord, index: int) -> str:
 
 def find_shard(record: RunRecord, name: str) -> int | None:
     """The shard whose part has this name in `data/`; None: it is no part of this run."""
-    match = _PART.fullmatch(name)
-    if match is None or int(match[1]) >= record.shards:
+    end = f"_of_{record.shards:05d}-{record.run8}.parquet"
+    digits = name.removeprefix("part-").removesuffix(end)
+    if not digits.isdecimal():
         return None
-    index = int(match[1])
-    return index if f"{DATA}/{name}" == part_name(record, index) else None
+    index = int(digits)
+    is_part = index < record.shards and name == f"part-{index:05d}{end}"
+    return index if is_part else None
 
 
 def plan_name(text: bytes) -> str:
@@ -79,26 +83,29 @@ def is_told(record: RunRecord, name: str) -> bool:
     return name.startswith(f"{record.run8}-")
 
 
-def _is_old_part(record: RunRecord, name: str) -> bool:
-    return _PART.fullmatch(name) is not None and find_shard(record, name) is None
+def _is_old_part(record: RunRecord, entry: Entry) -> bool:
+    return _PART.fullmatch(entry.name) is not None and find_shard(record, entry.name) is None
 
 
-def _is_old_plan(record: RunRecord, name: str) -> bool:
-    return _PLAN.fullmatch(name) is not None and name != record.plan
+def _is_old_probe(_record: RunRecord, entry: Entry) -> bool:
+    return _PROBE.fullmatch(entry.name) is not None and entry.age_s > _PROBE_LASTS_S
 
 
-def _is_old_word(record: RunRecord, name: str) -> bool:
-    return _TOLD.fullmatch(name) is not None and not is_told(record, name)
+def _is_old_word(record: RunRecord, entry: Entry) -> bool:
+    return _TOLD.fullmatch(entry.name) is not None and not is_told(record, entry.name)
 
 
-LEFT: tuple[tuple[str, Kind, Callable[[RunRecord, str], bool]], ...] = (
+LEFT: tuple[tuple[str, Kind, Callable[[RunRecord, Entry], bool]], ...] = (
     (DATA, "part", _is_old_part),
-    (LEDGER, "plan", _is_old_plan),
+    (LEDGER, "probe", _is_old_probe),
     (PROGRESS, "progress", _is_old_word),
     (LEASES, "lease", _is_old_word),
-    (TMP, "scratch", lambda _, name: is_left(name)),
+    (TMP, "scratch", lambda _, entry: is_left(entry.name)),
 )
-"""What a run that was overwritten, or a process that died, leaves in each folder."""
+"""What a run that was overwritten, or a process that died, leaves in each folder.
+
+No plan is among it: it is small, and one that this run has no use for may be that of a run which begins.
+"""
 
 
 def tell_removal(where: str) -> str:

@@ -13,7 +13,7 @@ from batchneuron.programs.agreement import Parity
 from batchneuron.sources.source import SkippedFile
 from batchneuron.workers.events import PartDone
 
-Kind = Literal["part", "plan", "progress", "lease", "scratch"]
+Kind = Literal["part", "probe", "progress", "lease", "scratch"]
 
 
 @dataclass(frozen=True, slots=True)

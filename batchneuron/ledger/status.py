@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from batchneuron.errors import Incomplete
+from batchneuron.ledger.found import Found, find_run, look_into
 from batchneuron.ledger.lease import DEAD_AFTER_S, is_gone
-from batchneuron.ledger.report import list_reported, open_folder
 from batchneuron.ledger.run_folder import RunFolder
 from batchneuron.ledger.run_record import Lease, RunRecord
+from batchneuron.planning.plan import Plan
 from batchneuron.programs.agreement import Parity
 from batchneuron.sources.source import SkippedFile
 from batchneuron.stores import open_store
@@ -68,12 +69,14 @@ def read_status(path: str) -> Status:
         DataError: there is no run in it.
         Incomplete: one was submitted, and no runner has begun yet.
     """
-    require_begun(path)
-    folder, record = open_folder(path)
-    plan, parts = folder.read_plan(record), folder.list_parts(record)
-    manifest = folder.read_manifest(record)
-    runners = () if manifest else _list_runners(folder, record, frozenset(parts))
-    reported = () if manifest else list_reported(folder, record)
+    return describe_run(find_run(path))
+
+
+def describe_run(found: Found) -> Status:
+    """How far a run has come."""
+    folder, plan, parts, manifest = found.folder, found.plan, found.parts, found.manifest
+    runners = () if manifest else _list_runners(folder, found.record, frozenset(parts))
+    reported = () if manifest else found.reported
     made = [(plan.shards[index].rows, entry.age_s) for index, entry in parts.items()]
     rows_done = sum(rows for rows, _ in made)
     is_at_work = any(not runner.is_silent for runner in runners)
@@ -86,26 +89,13 @@ def read_status(path: str) -> Status:
         rows_done=rows_done,
         rejected=manifest.rejected if manifest else sum(part.rejected for part in reported),
         is_finished=manifest is not None,
-        strays=folder.list_strays(record),
-        parity=record.parity,
+        strays=found.strays,
+        parity=found.record.parity,
         runners=runners,
         rows_per_s=pace,
         left_s=(plan.rows - rows_done) / pace if pace else None,
         skipped=plan.skipped,
     )
-
-
-def require_begun(path: str) -> None:
-    """Tell a folder that was only prepared from one with a run, or with nothing.
-
-    Raises:
-        Incomplete: a job was submitted to it, and no runner has begun yet.
-    """
-    folder = RunFolder(open_store(path))
-    if folder.read_run() is None and folder.list_frozen():
-        raise Incomplete(
-            "submitted, and no runner has begun yet", folder.store.location, "look again in some minutes"
-        )
 
 
 def follow_run(
@@ -116,9 +106,10 @@ def follow_run(
     Raises:
         DataError: there is no run in it, and none was submitted.
     """
+    folder, plans = RunFolder(open_store(path)), dict[str, Plan]()
     while True:
         try:
-            status = read_status(path)
+            status = describe_run(look_into(folder, plans))
         except Incomplete:
             status = None
         yield status
@@ -147,4 +138,5 @@ def _list_runners(folder: RunFolder, record: RunRecord, done: frozenset[int]) ->
 
 def _describe(lease: Lease, age_s: float, done: frozenset[int]) -> Runner:
     hand = len(set(lease.shards) - done)
-    return Runner(lease.name, lease.host, lease.pid, hand, age_s, age_s > DEAD_AFTER_S or is_gone(lease))
+    is_silent = age_s > DEAD_AFTER_S or is_gone(lease)
+    return Runner(lease.name, lease.host.partition("@")[0], lease.pid, hand, age_s, is_silent)

@@ -1,7 +1,8 @@
 """Sweep: remove from a run folder what no run needs any more. What `batchneuron gc` does.
 
-Only files with names of ours are removed: parts of runs that were overwritten, their plans and reports,
-leases of runners that are dead, and half-written files of dead processes of this host.
+Only files with names of ours are removed: parts of runs that were overwritten, their reports, leases
+of runners that are dead, half-written files of dead processes of this host, and what a killed start tried a
+bucket with.
 """
 
 from __future__ import annotations
@@ -10,9 +11,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from batchneuron.ledger.found import find_run
 from batchneuron.ledger.lease import DEAD_AFTER_S, Lookout
 from batchneuron.ledger.leftover import list_left
-from batchneuron.ledger.report import open_folder
 from batchneuron.ledger.run_folder import RunFolder
 from batchneuron.ledger.run_record import Lease, Leftover, RunRecord
 
@@ -47,11 +48,12 @@ def sweep_folder(path: str, *, dry_run: bool = False, patience: Patience | None 
         DataError: there is no run in the folder.
         OutputUnwritable: a file cannot be removed.
     """
-    folder, record = open_folder(path)
-    dead, live = _watch_leases(folder, record, patience or Patience())
+    found = find_run(path)
+    folder = found.folder
+    dead, live = _watch_leases(folder, found.record, patience or Patience())
     files = (*list_left(folder), *dead)
-    for file in () if dry_run else files:
-        folder.store.delete(file.name)
+    if not dry_run:
+        folder.store.delete_many([file.name for file in files])
     return Swept(folder.store.location, files, live, dry_run)
 
 

@@ -5,7 +5,7 @@ Every part is read to its end and held against the plan and the manifest; nothin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,13 +13,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batchneuron.errors import Incomplete, OutputConflict
-from batchneuron.ledger.report import open_folder
+from batchneuron.ledger.found import Found, find_run
 from batchneuron.ledger.run_folder import REJECTED_KEY, ROWS_KEY, SHARD_KEY, RunFolder
 from batchneuron.ledger.run_names import MANIFEST, RUN, part_name, tell_removal
 from batchneuron.ledger.run_record import Manifest, ManifestPart, RunRecord
 from batchneuron.planning.fingerprint import Fingerprint
 from batchneuron.planning.plan import Plan, Shard
 from batchneuron.stages.columns import ERROR, ROW
+from batchneuron.stores.at_once import map_at_once
 
 _BATCH_ROWS = 4096
 _AGAIN = "run the job again"
@@ -79,37 +80,44 @@ def verify_folder(path: str, on_part: Callable[[int, int], None] = lambda _, __:
         DataError: there is no run in it.
         OutputConflict: `run.json` or the plan is missing or damaged: then nothing can be proved.
     """
-    folder, record = open_folder(path)
-    plan = folder.read_plan(record)
+    found = find_run(path)
+    folder, record, plan = found.folder, found.record, found.plan
     flaws = list(_check_record(folder, record, plan))
     listed: Mapping[str, ManifestPart] = {}
     manifest = None
     try:
-        manifest = folder.read_manifest(record)
+        manifest = found.manifest
         listed = {part.name: part for part in manifest.parts} if manifest else {}
     except OutputConflict as error:
         flaws.append(_damaged(folder, MANIFEST, error.what))
     rows_found = rejected = 0
-    there = folder.list_committed(record)
-    for shard in plan.shards:
-        name = part_name(record, shard.index)
-        if shard.index not in there:
-            flaws.append(Flaw(name, f"missing: {shard.rows} rows", _AGAIN, Incomplete.exit_code))
-            continue
-        try:
-            rejected += _check_part(folder, record, shard, listed.get(name.removeprefix("data/")))
-            rows_found += shard.rows
-        except (OutputConflict, pa.ArrowException, OSError) as error:
-            flaws.append(
-                _damaged(folder, name, error.what if isinstance(error, OutputConflict) else str(error))
-            )
+    there = found.parts  # listed before the threads ask
+    results = map_at_once(lambda shard: _judge_part(found, shard, there, listed), plan.shards)
+    for shard, result in zip(plan.shards, results, strict=True):
+        if isinstance(result, Flaw):
+            flaws.append(result)
+        else:
+            rejected, rows_found = rejected + result, rows_found + shard.rows
         on_part(shard.index + 1, len(plan.shards))
     if not flaws:
         flaws += _check_manifest(folder, manifest, plan, rejected)
-    strays = folder.list_strays(record)
     return Verified(
-        folder.store.location, len(plan.shards), plan.rows, rows_found, rejected, tuple(flaws), strays
+        folder.store.location, len(plan.shards), plan.rows, rows_found, rejected, tuple(flaws), found.strays
     )
+
+
+def _judge_part(
+    found: Found, shard: Shard, there: Container[int], listed: Mapping[str, ManifestPart]
+) -> int | Flaw:
+    """Rejected rows of a shard's part, or what is wrong with it."""
+    name = part_name(found.record, shard.index)
+    if shard.index not in there:
+        return Flaw(name, f"missing: {shard.rows} rows", _AGAIN, Incomplete.exit_code)
+    try:
+        return _check_part(found.folder, found.record, shard, listed.get(name.removeprefix("data/")))
+    except (OutputConflict, pa.ArrowException, OSError) as error:
+        what = error.what if isinstance(error, OutputConflict) else str(error)
+        return _damaged(found.folder, name, what)
 
 
 def _damaged(folder: RunFolder, name: str, what: str) -> Flaw:

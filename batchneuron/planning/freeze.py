@@ -76,10 +76,12 @@ def freeze_job(spec: JobSpec, *, allow_remote_code: bool = False, dry_run: bool 
         _require_same(prepared, folder, record)
     plan = make_plan(prepared) if record is None else folder.read_plan(record)
     text = _dump(_settle(prepared))
-    if not dry_run:
+    if dry_run:
+        names = spec_name(text), plan_name(plan_to_json(plan))
+    else:
         folder.store.verify(0)
-        folder.freeze(plan, text)
-    return _describe(prepared, folder, plan, text, record)
+        names = folder.freeze(plan, text)
+    return _describe(prepared, folder, plan, names, record)
 
 
 def _require_reachable(prepared: Prepared) -> None:
@@ -121,14 +123,15 @@ def _dump(spec: JobSpec) -> bytes:
 
 
 def _describe(
-    prepared: Prepared, folder: RunFolder, plan: Plan, text: bytes, record: RunRecord | None
+    prepared: Prepared, folder: RunFolder, plan: Plan, names: tuple[str, str], record: RunRecord | None
 ) -> Frozen:
+    """`names`: of the spec's file and the plan's."""
     where = folder.store.location
     return Frozen(
         name=prepared.spec.name or prepared.spec.task,
         output=where,
-        spec=f"{where}/{LEDGER}/{spec_name(text)}",
-        plan=plan_name(plan_to_json(plan)),
+        spec=f"{where}/{LEDGER}/{names[0]}",
+        plan=names[1],
         rows=plan.rows,
         shards=len(plan.shards),
         shards_done=len(folder.list_committed(record)) if record is not None else 0,

@@ -83,6 +83,13 @@ def plan_one_more(ladder: Ladder, sample: Sample, request: LadderRequest) -> Lad
     return _fit_batches(chains[-1].edges, sample, request)
 
 
+def list_candidates(request: LadderRequest) -> tuple[Shape, ...]:
+    """All shapes that a ladder can have, whatever the sample is."""
+    grid, limit = _make_grid(request.limit_tokens), request.limit_tokens
+    edges = request.sequence_lengths or (*grid[grid < limit].tolist(), limit)
+    return tuple(shape for edge in edges for shape in _list_shapes(edge, request))
+
+
 def predict_batches(ladder: Ladder, sample: Sample) -> _Floats:
     """Batches of each shape that a shard is expected to need: [k]."""
     ends = _rows_up_to(sample, ladder.edges)
@@ -177,17 +184,22 @@ def _candidate_edges(sample: Sample, request: LadderRequest) -> _Ints:
     limit = request.limit_tokens
     if not sample.lengths.size:
         return np.array([limit], dtype=np.int64)
-    grid = [np.arange(1, 32), np.arange(32, 64, 2), np.arange(64, 512, 8)]
-    start = 512
-    while start < limit:
-        grid.append(np.arange(start, 2 * start, start // 32))
-        start *= 2
-    edges = np.concatenate(grid).astype(np.int64)
+    edges = _make_grid(limit)
     longest = int(sample.lengths.max())
     top = edges[np.searchsorted(edges, longest)] if longest <= edges[-1] else limit
     ready = np.array([shape.sequence_length for shape in request.ready], dtype=np.int64)
     edges = np.union1d(edges[edges <= top], ready)
     return np.append(edges[(edges >= sample.lengths.min()) & (edges < limit)], limit)
+
+
+def _make_grid(limit: int) -> _Ints:
+    """Lengths in ever wider steps, ascending, some of them beyond the limit."""
+    grid = [np.arange(1, 32), np.arange(32, 64, 2), np.arange(64, 512, 8)]
+    start = 512
+    while start < limit:
+        grid.append(np.arange(start, 2 * start, start // 32))
+        start *= 2
+    return np.concatenate(grid).astype(np.int64)
 
 
 def _rows_up_to(sample: Sample, edges: _Ints) -> _Floats:

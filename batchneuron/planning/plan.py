@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 import pyarrow as pa
 from pydantic import TypeAdapter
@@ -22,7 +23,7 @@ SHARD_S = 40.0
 """What one core should take for a shard: three in hand are done within a spot notice of two minutes, and
 docs/scale.md has the simulation of shorter and longer ones."""
 LEAST_SHARDS = 256
-"""Eight for each core of the largest machine, if there are rows enough."""
+"""Eight for each core of a trn1.32xlarge, four of a trn2.48xlarge, if there are rows enough."""
 MAX_SHARDS = 100_000
 _PREDICTED_ROW_BYTES = 4_096
 MAX_PART_BYTES = 256 << 20
@@ -203,9 +204,15 @@ def sample_shards(shards: Sequence[Shard], most: int) -> tuple[Shard, ...]:
 
 def plan_to_json(plan: Plan) -> bytes:
     """Canonical JSON of the plan: the same plan gives the same bytes."""
-    return TypeAdapter(Plan).dump_json(plan)
+    return _adapter().dump_json(plan)
 
 
 def plan_from_json(text: bytes) -> Plan:
     """The plan that `plan_to_json` wrote."""
-    return TypeAdapter(Plan).validate_json(text)
+    return _adapter().validate_json(text)
+
+
+@cache
+def _adapter() -> TypeAdapter[Plan]:
+    """Building one takes longer than reading a small plan."""
+    return TypeAdapter(Plan)

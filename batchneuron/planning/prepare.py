@@ -14,6 +14,7 @@ import numpy as np
 from pydantic import JsonValue
 
 from batchneuron.artifacts import default_cache, find_ready_shapes, list_artifacts
+from batchneuron.artifacts.exchange import Sharing, find_shared_shapes
 from batchneuron.backends import open_backend
 from batchneuron.backends.backend import Backend, CompileRequest
 from batchneuron.engines import Cluster
@@ -23,7 +24,7 @@ from batchneuron.model import resolve_model
 from batchneuron.planning.cost import estimate_cost
 from batchneuron.planning.fingerprint import PROTOCOL, Fingerprint, digest_json
 from batchneuron.planning.forecast import expect_item_s, forecast
-from batchneuron.planning.ladder import LadderRequest, Sample, plan_ladder
+from batchneuron.planning.ladder import LadderRequest, Sample, list_candidates, plan_ladder
 from batchneuron.planning.plan import (
     MAX_SHARDS,
     Plan,
@@ -118,6 +119,7 @@ def make_plan(prepared: Prepared) -> Plan:
         row_s = expect_item_s(sample, request) * items / shards[-1].row_hi
         shards = cut_shards(inventory, choose_shard_rows(prepared, row_s), spec.input.limit)
         sample = replace(sample, items_per_shard=items / len(shards), shards=len(shards))
+    request = _ask_share(prepared, sample, request)
     ladder = plan_ladder(sample, request)
     tokens_per_row = float(sample.lengths.mean()) if sample.lengths.size else 0.0
     return Plan(
@@ -212,6 +214,16 @@ def request_ladder(
     )
 
 
+def _ask_share(prepared: Prepared, sample: Sample, request: LadderRequest) -> LadderRequest:
+    """The request, aware of what the shared store has; it is not asked where nothing would be missing."""
+    wished = prepared.spec.backend
+    if wished.artifacts is None or request.ready.issuperset(plan_ladder(sample, request).shapes):
+        return request
+    sharing, shapes = Sharing(wished.artifacts, wished.artifacts_lock), list_candidates(request)
+    shared = find_shared_shapes(prepared.backend, prepared.request, shapes, sharing)
+    return replace(request, ready=request.ready | shared)
+
+
 def _sample_items(prepared: Prepared, shards: tuple[Shard, ...], encoder: Encoder, limit: Limit) -> Sample:
     """Tokens of the items of some rows from all over the input."""
     reader = prepared.source.open_reader(prepared.columns.needed(prepared.inventory.schema))
@@ -250,6 +262,8 @@ def _name_fields(
             "columns": given["input"]["columns"],
             "keep": given["input"]["keep"],
             "limit": given["input"]["limit"],
+            # Left out where it is the default: folders that are older than the key stay what they are.
+            **({"encoding_errors": "replace"} if spec.input.encoding_errors == "replace" else {}),
         },
         "shapes": given["shapes"],
         "shard_rows": given["output"]["shard_rows"],

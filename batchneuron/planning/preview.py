@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from batchneuron.artifacts import default_cache, list_artifacts, list_missing
+from batchneuron.artifacts.exchange import Sharing, list_shared_keys
 from batchneuron.engines import count_workers
 from batchneuron.input_notes import list_notes
 from batchneuron.ledger.run_folder import RunFolder
@@ -34,6 +35,7 @@ class Preview:
     tokens_per_row: float
     forecast: Forecast
     to_compile: int
+    """Programs that neither the local cache nor the shared store has."""
     parity: Parity | None
     """How the programs agree with the reference; None: they have not been held against it."""
     workers: int
@@ -51,6 +53,9 @@ def preview_run(spec: JobSpec, *, allow_remote_code: bool = False) -> Preview:
     plan = make_plan(prepared) if record is None else folder.read_plan(record)
     artifacts = list_artifacts(prepared.backend, prepared.request, plan.ladder, default_cache())
     facts, model = prepared.backend.facts, prepared.request.model
+    missing = {artifact.key for artifact in list_missing(artifacts)}
+    if missing:
+        missing -= list_shared_keys(Sharing(spec.backend.artifacts, spec.backend.artifacts_lock))
     wished = spec.backend.workers
     return Preview(
         name=spec.name or "",
@@ -65,7 +70,7 @@ def preview_run(spec: JobSpec, *, allow_remote_code: bool = False) -> Preview:
         shapes=tuple(str(shape) for shape in plan.ladder.shapes),
         tokens_per_row=plan.tokens_per_row,
         forecast=plan.forecast,
-        to_compile=len(list_missing(artifacts)),
+        to_compile=len(missing),
         parity=read_parity(artifacts, facts, spec.backend) if record is None else record.parity,
         workers=count_workers(prepared.backend, model) if wished == "auto" else wished,
         notes=list_notes(prepared.inventory, prepared.columns.needed(prepared.inventory.schema)),

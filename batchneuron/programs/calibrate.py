@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import cast
 
-from batchneuron.planning.plan import Calibration, Shard, head_slices, sample_shards
+from batchneuron.planning.plan import Calibration, Shard, head_slices
+from batchneuron.programs.sample import call_on_sample
 from batchneuron.stages.runner import open_runner
 from batchneuron.tasks.task import CalibratedTask
 from batchneuron.workers.aside import Aside
 from batchneuron.workers.work_order import WorkOrder
 
-_SAMPLED_SHARDS = 16
 _SAMPLED_ROWS_PER_SHARD = 128
 
 
@@ -32,8 +32,13 @@ def calibrate(order: WorkOrder, shards: Sequence[Shard], aside: Aside) -> Calibr
     Raises:
         BatchNeuronError: whatever would stop the job itself.
     """
-    sample = sample_shards(shards, _SAMPLED_SHARDS)
-    return aside(functools.partial(_measure, order, sample), "calibration")
+    return call_on_sample(
+        lambda sample: functools.partial(_measure, order, sample),
+        shards,
+        aside,
+        "calibration",
+        "choose an options.dtype that needs none",
+    )
 
 
 def _measure(order: WorkOrder, sample: Sequence[Shard]) -> Calibration:

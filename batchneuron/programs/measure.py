@@ -8,6 +8,7 @@ shows where there is padding, and a wrong position where there is none.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,17 +19,20 @@ from numpy.typing import NDArray
 
 from batchneuron.backends.backend import Executable
 from batchneuron.backends.torch_eager import TorchBackend
+from batchneuron.errors import SpecError
 from batchneuron.planning.plan import Shard, head_slices
 from batchneuron.planning.shapes import Ladder, Shape
 from batchneuron.programs.agreement import Agreement, ShapeAgreement, Tolerance
 from batchneuron.programs.compare import compare_tables
+from batchneuron.stages.encode import choose
 from batchneuron.stages.execute import Executed, execute
 from batchneuron.stages.items import Items, OutputBatch
 from batchneuron.stages.runner import Runner, open_runner
+from batchneuron.stages.tokenize import Limit
 from batchneuron.workers.work_order import WorkOrder
 
 _ROWS_TO_CHOOSE_FROM = 4  # times the rows wished
-_FULL_ROWS_TOKENS = 128  # longer shapes get fewer rows: the reference is slow, and tokens count, not rows
+_FULL_ROWS_TOKENS = 128  # longer shapes, and rows of many items, get fewer: the reference is slow
 _LEAST_ROWS = 8
 _EXAMPLES = 2
 
@@ -53,6 +57,8 @@ class _Sample:
     ordinals: NDArray[np.int64]
     lengths: NDArray[np.int32]
     """Tokens of each row's longest item: [A]"""
+    items_per_row: float
+    """On the mean; a row is an item for each label, or each window, of some tasks."""
 
 
 def measure(order: WorkOrder, shards: Sequence[Shard], tolerance: Tolerance) -> tuple[Verdict, ...]:
@@ -69,19 +75,18 @@ def measure(order: WorkOrder, shards: Sequence[Shard], tolerance: Tolerance) -> 
     spec = order.spec.backend
     runner = open_runner(order, lambda _: None)
     eager = spec.model_copy(update={"kind": "torch", "precision": "float32", "compiler_args": {}})
-    reference = TorchBackend(eager, order.spec.model)
+    # Its bits do not matter, and with large models it is what a first run waits for.
+    reference = TorchBackend(eager, order.spec.model, threads=len(os.sched_getaffinity(0)))
     sample = _read_sample(runner, shards, spec.parity_rows)
     verdicts = []
     for executable in runner.executables:
-        picks = _choose_rows(sample.lengths, executable.shape, spec.parity_rows)
-        chosen = sample.inputs.take(pa.array(picks))
+        picks, items = _fit(runner, sample, executable.shape)
         found = ShapeAgreement(str(executable.shape), Agreement(0))
-        if len(picks):
-            items = runner.encoder.encode(chosen, order.limit).items
+        if items is not None:
             shape = replace(executable.shape, batch_size=min(executable.shape.batch_size, len(items)))
             other = reference.load(Path("reference"), shape, order.request)
             found = _hold(runner, items, (executable, other), sample.ordinals[picks], tolerance)
-        digest = _digest(chosen)
+        digest = _digest(sample.inputs.take(pa.array(picks)))
         verdicts.append(Verdict(found, spec.parity_rows, order.request.model.digest, digest))
     return tuple(verdicts)
 
@@ -94,24 +99,47 @@ def _read_sample(runner: Runner, shards: Sequence[Shard], rows_wished: int) -> _
     slices = [head_slices(shard, each) for shard in shards]
     ordinals = [np.arange(shard.row_lo, shard.row_lo + min(each, shard.rows)) for shard in shards]
     rows = runner.reader.read([piece for head in slices for piece in head])
-    inputs = runner.order.columns.pick_inputs(rows.table)
-    is_usable = np.ones(rows.table.num_rows, dtype=np.bool_)
-    is_usable[[rejection.row for rejection in rows.rejections]] = False
-    for name in inputs.column_names:
-        is_usable &= inputs[name].is_valid().to_numpy()
-    usable = np.flatnonzero(is_usable)
-    items = runner.encoder.encode(inputs.take(pa.array(usable)), runner.order.limit).items
+    chosen = choose(rows, runner.order.columns)
+    items = runner.encoder.encode(chosen.inputs, runner.order.limit).items
     accepted, firsts = np.unique(items.rows, return_index=True)
     lengths = np.maximum.reduceat(items.lengths, firsts) if len(firsts) else items.lengths
-    places = usable[accepted]
-    return _Sample(inputs.take(pa.array(places)), np.concatenate(ordinals)[places], lengths)
+    places = chosen.candidates[accepted]
+    return _Sample(
+        inputs=chosen.inputs.take(pa.array(accepted)),
+        ordinals=np.concatenate(ordinals)[places],
+        lengths=lengths,
+        items_per_row=len(items) / max(1, len(accepted)),
+    )
 
 
-def _choose_rows(lengths: NDArray[np.int32], shape: Shape, wished: int) -> NDArray[np.intp]:
+def _fit(runner: Runner, sample: _Sample, shape: Shape) -> tuple[NDArray[np.intp], Items | None]:
+    """Rows for a shape, and their items; where none fits, a few of the shortest, cut. None: none can be."""
+    wished = runner.order.spec.backend.parity_rows
+    picks = _choose_rows(sample, shape, wished)
+    if len(picks):
+        return _encode(runner, sample, picks, runner.order.limit)
+    shortest = np.sort(np.argsort(sample.lengths, kind="stable")[: min(wished, _LEAST_ROWS)])
+    try:
+        return _encode(runner, sample, shortest, Limit(shape.sequence_length, "truncate"))
+    except SpecError:  # so short that no text has room in it
+        return picks, None
+
+
+def _encode(
+    runner: Runner, sample: _Sample, picks: NDArray[np.intp], limit: Limit
+) -> tuple[NDArray[np.intp], Items | None]:
+    """The items of some rows, and which of the rows have any."""
+    items = runner.encoder.encode(sample.inputs.take(pa.array(picks)), limit).items
+    present, rows = np.unique(items.rows, return_inverse=True)
+    return picks[present], replace(items, rows=rows.astype(np.int64)) if len(items) else None
+
+
+def _choose_rows(sample: _Sample, shape: Shape, wished: int) -> NDArray[np.intp]:
     """Rows that fit a shape, evenly from the shortest to the longest, in their order."""
-    count = min(wished, max(_LEAST_ROWS, wished * _FULL_ROWS_TOKENS // shape.sequence_length))
-    fitting = np.flatnonzero(lengths <= shape.sequence_length)
-    ordered = fitting[np.argsort(lengths[fitting], kind="stable")]
+    share = min(1.0, _FULL_ROWS_TOKENS / shape.sequence_length) / max(1.0, sample.items_per_row)
+    count = min(wished, max(_LEAST_ROWS, int(wished * share)))
+    fitting = np.flatnonzero(sample.lengths <= shape.sequence_length)
+    ordered = fitting[np.argsort(sample.lengths[fitting], kind="stable")]
     if len(ordered) <= count:
         return fitting
     return np.sort(ordered[np.linspace(0, len(ordered) - 1, count).round().astype(np.intp)])

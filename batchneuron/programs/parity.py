@@ -18,14 +18,14 @@ from pydantic import TypeAdapter, ValidationError
 from batchneuron.artifacts import Artifact
 from batchneuron.backends.backend import BackendFacts
 from batchneuron.errors import ParityError
-from batchneuron.planning.plan import Shard, sample_shards
+from batchneuron.planning.plan import Shard
 from batchneuron.programs.agreement import Parity, find_excesses, find_tolerance
 from batchneuron.programs.measure import Verdict, measure
+from batchneuron.programs.sample import call_on_sample
 from batchneuron.spec.sections import BackendSpec
 from batchneuron.workers.aside import Aside
 from batchneuron.workers.work_order import WorkOrder
 
-_SAMPLED_SHARDS = 16
 _SHARED_PROBES = 4
 
 
@@ -49,9 +49,15 @@ def check_parity(order: WorkOrder, facts: BackendFacts, shards: Sequence[Shard],
         return parity
     tolerance = find_tolerance(facts.precision, spec.parity_tolerance)
     new = list_unchecked(order.artifacts, facts, spec)
-    sample = sample_shards(shards, _SAMPLED_SHARDS)
-    call = functools.partial(measure, replace(order, artifacts=new), sample, tolerance)
-    verdicts = dict(zip(new, aside(call, "parity check"), strict=True))
+    wanted = replace(order, artifacts=new)
+    measured = call_on_sample(
+        lambda sample: functools.partial(measure, wanted, sample, tolerance),
+        shards,
+        aside,
+        "parity check",
+        "set backend.parity_rows: 0",
+    )
+    verdicts = dict(zip(new, measured, strict=True))
     for artifact, verdict in verdicts.items():
         if verdict.found.agreement.rows and not find_excesses(verdict.found.agreement, tolerance):
             _keep_verdict(artifact, verdict)

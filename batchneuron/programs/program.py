@@ -124,7 +124,7 @@ def load_program(request: CompileRequest, dtype: str) -> Program:
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             raise ModelError(f"{kind.auto_model} cannot load it: {error}", str(model.folder)) from error
     _require_weights(info, kind.auto_model, model.folder)
-    task = kind.open(model, kind.options.model_validate(dict(request.options)))
+    task = kind.open(model, kind.options.model_validate(dict(request.options)), None)
     if not model.trust_remote_code:  # whose authors may tell attention by its name
         use_finite_masks(loaded)
     program = Program(loaded, kind, task, kind.input_sizes(model))
@@ -132,8 +132,13 @@ def load_program(request: CompileRequest, dtype: str) -> Program:
 
 
 def _require_weights(info: dict[str, Any], loader: str, folder: Path) -> None:
-    """Refuse a model whose head would be random numbers; an unused pooler may be missing."""
-    missing = sorted(key for key in info.get("missing_keys", ()) if "pooler" not in key)
+    """Refuse a model whose head would be random numbers.
+
+    An encoder's pooler may be missing, because no head here reads what it gives; classifiers look through
+    theirs, as BERT's and DeBERTa's do.
+    """
+    is_bare = loader == "AutoModel"
+    missing = sorted(key for key in info.get("missing_keys", ()) if not (is_bare and "pooler" in key))
     if missing:
         named = ", ".join(missing[:4]) + (" …" if len(missing) > 4 else "")
         raise ModelError(

@@ -6,6 +6,7 @@ Counts tokens, not rows: the longest rows go first, so that a count of rows woul
 from __future__ import annotations
 
 import time
+from collections import deque
 from dataclasses import dataclass, field
 
 from rich.console import Console
@@ -51,14 +52,15 @@ class Meter:
     isolated: int = 0
     """Rows that were found to kill them."""
     _tokens_of_done_rows: int = 0
-    _marks: list[tuple[float, int]] = field(default_factory=list)
+    _marks: deque[tuple[float, int]] = field(default_factory=deque)
 
     def note(self, event: Event, now_s: float) -> None:
         """Count an event."""
         match event:
             case BatchDone(tokens=tokens):
                 self.tokens_done += tokens
-                self._marks = [mark for mark in self._marks if now_s - mark[0] < _SPEED_SPAN_S]
+                while self._marks and now_s - self._marks[0][0] >= _SPEED_SPAN_S:
+                    self._marks.popleft()
                 self._marks.append((now_s, self.tokens_done))
             case PartDone():
                 self.rows_done += event.rows

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from decimal import ROUND_CEILING, Decimal
 
 import pyarrow as pa
 
@@ -125,10 +126,18 @@ def render_parity(parity: Parity | None) -> str:
     if found.label_agreement is not None:
         told.append(f"labels {found.label_agreement:.1%}")
     if found.score_difference_max is not None:
-        told.append(f"scores within {found.score_difference_max:.1g}")
+        told.append(f"scores within {round_up(found.score_difference_max)}")
     if found.cosine_min is not None:
         told.append(f"cosine of vectors at least {found.cosine_min:.5f}")
-    return f"agrees with the reference: {', '.join(told)}"
+    bare = [shape.shape for shape in parity.shapes if not shape.agreement.rows]
+    note = f"; not looked at, for want of a row: {', '.join(bare)}" if bare else ""
+    return f"agrees with the reference: {', '.join(told)}{note}"
+
+
+def round_up(value: float) -> str:
+    """`0.02` for 0.0104: one digit, and never less than the value, which is 0 or more."""
+    exact = Decimal(str(value))
+    return f"{float(exact.quantize(Decimal(1).scaleb(exact.adjusted()), rounding=ROUND_CEILING)):g}"
 
 
 def render_report(status: Status, speed: Speed | None, preview: pa.Table, agreement: Agreement | None) -> str:

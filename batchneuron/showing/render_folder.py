@@ -12,11 +12,11 @@ from batchneuron.showing.render import count
 
 _SHOWN = 20
 _NOUNS = {
-    "part": "part of another run",
-    "plan": "plan of another run",
-    "progress": "report of another run's runner",
-    "lease": "lease of a dead runner",
-    "scratch": "half-written file",
+    "part": ("part of another run", "parts of other runs"),
+    "probe": ("trial object of a start that was killed", "trial objects of starts that were killed"),
+    "progress": ("report of another run's runner", "reports of other runs' runners"),
+    "lease": ("lease of a dead runner", "leases of dead runners"),
+    "scratch": ("half-written file", "half-written files"),
 }
 
 
@@ -63,7 +63,7 @@ def render_swept(swept: Swept) -> str:
     if not swept.files:
         return f"{swept.output}: nothing to remove{stay}"
     counts = Counter(file.kind for file in swept.files)
-    told = ", ".join(count(number, _NOUNS[kind]) for kind, number in counts.items())
+    told = ", ".join(f"{number:,} {_NOUNS[kind][number != 1]}" for kind, number in counts.items())
     total_bytes = sum(file.size_bytes for file in swept.files)
     done = "would be removed" if swept.is_dry_run else "removed"
     files = [f"  {file.name}" for file in swept.files[:_SHOWN]] if swept.is_dry_run else []

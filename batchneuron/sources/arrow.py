@@ -47,9 +47,9 @@ class ArrowFormat:
         """The common schema of all files."""
         return unify_scans(scans)
 
-    def open_cursor(self, file: FileId, schema: pa.Schema) -> BatchCursor:
+    def open_cursor(self, file: FileId, schema: pa.Schema, *, mends: bool = False) -> BatchCursor:
         """A cursor over the columns of `schema` that the file has."""
-        return BatchCursor(ArrowBatches(file, schema))
+        return BatchCursor(ArrowBatches(file, schema), mends=mends)
 
 
 def _narrowest(schema: pa.Schema) -> list[int]:

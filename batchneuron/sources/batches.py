@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from batchneuron.sources.location import reading
+from batchneuron.sources.mending import mend_columns
 from batchneuron.sources.source import ShardRows
 
 
@@ -30,8 +31,9 @@ class BatchFile(Protocol):
 class BatchCursor:
     """A place in a file of record batches; implements `Cursor`."""
 
-    def __init__(self, file: BatchFile) -> None:
+    def __init__(self, file: BatchFile, *, mends: bool) -> None:
         self._file = file
+        self._mends = mends
         self.row = 0
         self._batches: Iterator[Any] | None = None
         self._rest: Any = None
@@ -58,7 +60,8 @@ class BatchCursor:
         batch, rest = self._rest.slice(0, rows), self._rest.slice(rows)
         self._rest = rest if rest.num_rows else None
         self.row += batch.num_rows
-        return ShardRows(pa.Table.from_batches([batch]).select(self._file.names))
+        table = pa.Table.from_batches([batch]).select(self._file.names)
+        return ShardRows(mend_columns(table) if self._mends else table)
 
     def close(self) -> None:
         """Close the file."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import PurePosixPath
 from typing import Literal, Protocol
@@ -19,6 +19,7 @@ from batchneuron.sources.jsonl import JsonLinesFormat
 from batchneuron.sources.listing import Found, expand
 from batchneuron.sources.location import map_files, tell_versions, verify_unchanged
 from batchneuron.sources.parquet import ParquetFormat
+from batchneuron.sources.patience import Patience
 from batchneuron.sources.reader import Cursor, SliceReader
 from batchneuron.sources.scan import Scan
 from batchneuron.sources.source import FileId, FileInventory, Inventory, SkippedFile
@@ -37,8 +38,11 @@ class Format(Protocol):
     def unify(self, scans: Sequence[tuple[FileId, Scan]]) -> pa.Schema:
         """The schema that all files can be read as."""
 
-    def open_cursor(self, file: FileId, schema: pa.Schema) -> Cursor:
-        """A cursor over those columns of `schema` that the file has."""
+    def open_cursor(self, file: FileId, schema: pa.Schema, *, mends: bool = False) -> Cursor:
+        """A cursor over those columns of `schema` that the file has.
+
+        `mends`: U+FFFD stands for bytes of a text that are not UTF-8, which otherwise reject their row.
+        """
 
 
 FORMATS: dict[str, Format] = {
@@ -90,6 +94,8 @@ class FileSource:
     builder: str | None
     """The format, if the spec says it; otherwise the files' names do."""
     on_bad_file: Literal["fail", "skip"] = "fail"
+    encoding_errors: Literal["reject", "replace"] = "reject"
+    patience: Patience = field(default_factory=Patience)
 
     def inventory(self) -> Inventory:
         """Every file with its blocks, sorted by path, and the schema.
@@ -112,7 +118,28 @@ class FileSource:
 
     def open_reader(self, schema: pa.Schema) -> SliceReader:
         """A reader of the columns in `schema`."""
-        return SliceReader(schema, self._open_cursor, skips_damage=self.on_bad_file == "skip")
+        skips = self.on_bad_file == "skip"
+        return SliceReader(schema, self, skips_damage=skips, patience=self.patience)
+
+    def open_cursor(self, file: FileId, schema: pa.Schema) -> Cursor:
+        """A cursor over those columns of `schema` that the file has.
+
+        Raises:
+            SourceChanged: it is not the file that was listed.
+        """
+        self.verify(file)
+        name = self.builder or format_of(file.uri)
+        if name is None:
+            raise _unknown_format(file.uri)
+        return FORMATS[name].open_cursor(file, schema, mends=self.encoding_errors == "replace")
+
+    def verify(self, file: FileId) -> None:
+        """Check that a file is the one that was listed.
+
+        Raises:
+            SourceChanged: it is not.
+        """
+        verify_unchanged(file)
 
     def _find_files(self) -> tuple[list[FileId], str]:
         """All files, sorted by path, and the format that they have."""
@@ -127,13 +154,6 @@ class FileSource:
             hint = "choose one with a glob, like *.parquet"
             raise DataError(f"several formats: {seen}", " ".join(self.uris), hint)
         return tell_versions(files[uri] for uri in sorted(files)), next(iter(formats))
-
-    def _open_cursor(self, file: FileId, schema: pa.Schema) -> Cursor:
-        verify_unchanged(file)
-        name = self.builder or format_of(file.uri)
-        if name is None:
-            raise _unknown_format(file.uri)
-        return FORMATS[name].open_cursor(file, schema)
 
 
 def _scan(kind: Format, file: FileId, *, skips: bool) -> Scan | SkippedFile:

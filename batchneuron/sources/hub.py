@@ -14,7 +14,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from batchneuron.errors import SourceChanged, SourceNotFound, SourceUnreadable
+from batchneuron.errors import (
+    DataError,
+    SourceChanged,
+    SourceNotFound,
+    SourceUnavailable,
+    SourceUnreadable,
+)
+from batchneuron.hub_silence import is_silence
 from batchneuron.sources.conform import plain_schema
 from batchneuron.sources.location import absolute_uri
 from batchneuron.sources.reader import SliceReader
@@ -46,9 +53,14 @@ class HubSource:
 
     def open_reader(self, schema: pa.Schema) -> SliceReader:
         """A reader of the columns in `schema`."""
-        return SliceReader(schema, self._open_cursor)
+        return SliceReader(schema, self)
 
-    def _open_cursor(self, file: FileId, schema: pa.Schema) -> HubCursor:
+    def open_cursor(self, file: FileId, schema: pa.Schema) -> HubCursor:
+        """A cursor over the columns of `schema`.
+
+        Raises:
+            SourceChanged: it is not the dataset that was listed.
+        """
         dataset = self.load()
         now = _identify(self.path, dataset)
         if now != file:
@@ -58,6 +70,9 @@ class HubSource:
                 "pin input.revision, or start a run in another output folder",
             )
         return HubCursor(dataset.select_columns(schema.names).with_format("arrow"))
+
+    def verify(self, file: FileId) -> None:
+        """Nothing: the cache's files are never written over, and the hub is not asked for each shard."""
 
 
 def open_hub(spec: InputSpec) -> HubSource:
@@ -128,31 +143,41 @@ def _translated(path: str) -> Iterator[None]:
     """Load without progress bars, and turn what `datasets` raises into an error that says what to do.
 
     Raises:
-        SourceNotFound: no such dataset, configuration, split or file, or none that can be reached.
+        SourceNotFound: no such dataset, configuration, split or file.
+        SourceUnavailable: the hub gives no answer.
         SourceUnreadable: the dataset is there and cannot be opened.
     """
     import datasets
-    from datasets.exceptions import DatasetNotFoundError, DatasetsError
+    from datasets.exceptions import DatasetsError
+    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
 
     was_silent = datasets.are_progress_bars_disabled()
     datasets.disable_progress_bars()
     try:
         yield
-    except DatasetNotFoundError as error:
-        hint = f"if it is private or gated, run `hf auth login`; locally there is no {absolute_uri(path)}"
-        raise SourceNotFound(_one_line(error), path, hint) from error
-    except ConnectionError as error:
-        hint = f"it is not in the cache, so a network is needed; locally there is no {absolute_uri(path)}"
-        raise SourceNotFound(_one_line(error), path, hint) from error
-    except (FileNotFoundError, ValueError) as error:
-        hint = "look at input.name, input.split, input.revision and input.data_files"
-        raise SourceNotFound(_one_line(error), path, hint) from error
-    except (DatasetsError, OSError, RuntimeError, LookupError) as error:
-        reason = f": {_one_line(error.__cause__)}" if error.__cause__ else ""
-        raise SourceUnreadable(_one_line(error) + reason, path) from error
+    except (DatasetsError, HTTPError, OSError, RuntimeError, LookupError, ValueError) as error:
+        raise _name_fault(error, path) from error
     finally:
         if not was_silent:
             datasets.enable_progress_bars()
+
+
+def _name_fault(error: Exception, path: str) -> DataError:
+    from datasets.exceptions import DatasetNotFoundError
+
+    said, locally = _one_line(error), f"locally there is no {absolute_uri(path)}"
+    if is_silence(error):
+        hint = f"run it again when the hub answers; without a network it must be in the cache, and {locally}"
+        return SourceUnavailable(said, path, hint)
+    if isinstance(error, DatasetNotFoundError):
+        return SourceNotFound(said, path, f"if it is private or gated, run `hf auth login`; {locally}")
+    if isinstance(error, ConnectionError):
+        return SourceNotFound(said, path, f"it is not in the cache, so a network is needed; {locally}")
+    if isinstance(error, FileNotFoundError | ValueError):
+        hint = "look at input.name, input.split, input.revision and input.data_files"
+        return SourceNotFound(said, path, hint)
+    reason = f": {_one_line(error.__cause__)}" if error.__cause__ else ""
+    return SourceUnreadable(said + reason, path)
 
 
 def _one_line(error: BaseException) -> str:

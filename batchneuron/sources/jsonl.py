@@ -22,6 +22,7 @@ from batchneuron.sources.grammar import JsonLines
 from batchneuron.sources.json_values import JsonObject, decode_object, fit_value, infer_type
 from batchneuron.sources.lines import Records, RecordScanner, is_utf8, scan_blocks
 from batchneuron.sources.location import map_files
+from batchneuron.sources.mending import mend_bytes
 from batchneuron.sources.scan import Scan
 from batchneuron.sources.source import FileId, ShardRows
 from batchneuron.sources.text import TextCursor
@@ -52,9 +53,9 @@ class JsonLinesFormat:
         samples = map_files(_sample, _spread([file for file, _ in scans], _SAMPLED_FILES))
         return _infer_schema([record for sample in samples for record in sample])
 
-    def open_cursor(self, file: FileId, schema: pa.Schema) -> TextCursor:
+    def open_cursor(self, file: FileId, schema: pa.Schema, *, mends: bool = False) -> TextCursor:
         """A cursor over the columns of `schema`."""
-        return TextCursor(file.uri, RecordScanner(file, JsonLines()), JsonParser(file.uri, schema))
+        return TextCursor(file.uri, RecordScanner(file, JsonLines()), JsonParser(file.uri, schema, mends))
 
 
 def _spread(files: Sequence[FileId], most: int) -> list[FileId]:
@@ -68,7 +69,7 @@ def _sample(file: FileId) -> list[JsonObject]:
     objects = []
     for text in _iter_head(file):
         with suppress(ValueError):
-            objects.append(decode_object(text))
+            objects.append(decode_object(mend_bytes(text)))
     return objects
 
 
@@ -107,6 +108,8 @@ class JsonParser:
 
     uri: str
     schema: pa.Schema
+    mends: bool
+    """Whether bytes that are not UTF-8 are replaced; otherwise they reject their row."""
 
     def parse(self, records: Records, row: int) -> ShardRows:
         """One row for each record, with the columns of the schema."""
@@ -123,7 +126,8 @@ class JsonParser:
         rejections: list[Rejection] = []
         for index, place in enumerate(records.name_places(row)):
             try:
-                value = decode_object(records.text(index))
+                text = records.text(index)
+                value = decode_object(mend_bytes(text) if self.mends else text)
                 rows.append(_fit_record(value, self.schema))
             except ValueError as error:
                 rows.append({})

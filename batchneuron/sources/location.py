@@ -38,6 +38,7 @@ _AWS_MISSING = re.compile(r"NO_SUCH|NOT_FOUND|HTTP status 404")
 _AWS_REFUSED = re.compile(
     r"ACCESS_DENIED|INVALID_ACCESS_KEY|INVALID_CLIENT_TOKEN|UNRECOGNIZED_CLIENT|MISSING_AUTHENTICATION"
     r"|SIGNATURE|EXPIRED|NOT_AUTHORIZED|OPT_IN_REQUIRED|HTTP status 40[13]"
+    r"|HTTP status 400\) during Head"  # which has no body to name an expired token in
 )
 _NOT_THE_FILES = {
     *(errno.EIO, errno.ESTALE, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.EINTR),
@@ -63,7 +64,9 @@ def filesystem_of(uri: str) -> tuple[Any, str]:
     """The file system that holds `uri`, and the path of `uri` in it.
 
     Raises:
-        SourceNotFound: the bucket cannot be reached, or there is none of that name.
+        SourceNotFound: there is no bucket of that name.
+        SourceForbidden: its region is not told to these credentials.
+        SourceUnavailable: nothing answers.
     """
     if not uri.startswith(S3):
         return fs.LocalFileSystem(), uri
@@ -72,8 +75,11 @@ def filesystem_of(uri: str) -> tuple[Any, str]:
     try:
         return _bucket_filesystem(bucket), path
     except (pa.ArrowException, OSError) as error:
+        kind = type(name_fault(error, uri, "a bucket"))
+        if kind not in (SourceForbidden, SourceUnavailable):
+            kind = SourceNotFound
         hint = "check the bucket's name, the region, the credentials and the network"
-        raise SourceNotFound(f"bucket '{bucket}' cannot be opened: {first_line(error)}", uri, hint) from error
+        raise kind(f"bucket '{bucket}' cannot be opened: {first_line(error)}", uri, hint) from error
 
 
 @lru_cache(maxsize=32)

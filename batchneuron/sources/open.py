@@ -51,7 +51,7 @@ def _open_files(spec: InputSpec, uris: list[str], builder: str | None) -> FileSo
     if spec.name is not None or spec.revision is not None:
         hint = "they belong to datasets of the hub"
         raise DataError("input.name and input.revision mean nothing for files", spec.path, hint)
-    return FileSource(tuple(uris), builder, spec.on_bad_file)
+    return FileSource(tuple(uris), builder, spec.on_bad_file, spec.encoding_errors)
 
 
 def _below(spec: InputSpec, uri: str) -> list[str]:

@@ -43,9 +43,9 @@ class ParquetFormat:
         """The common schema of all footers."""
         return unify_scans(scans)
 
-    def open_cursor(self, file: FileId, schema: pa.Schema) -> BatchCursor:
+    def open_cursor(self, file: FileId, schema: pa.Schema, *, mends: bool = False) -> BatchCursor:
         """A cursor over the columns of `schema` that the file has."""
-        return BatchCursor(ParquetBatches(file, schema))
+        return BatchCursor(ParquetBatches(file, schema), mends=mends)
 
 
 def _open_parquet(file: FileId) -> Any:

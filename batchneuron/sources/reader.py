@@ -2,20 +2,27 @@
 
 A cursor is an open file and a place in it. Slices that follow each other are streamed: the cursor
 stays where it is, so nothing is read twice. Any other slice is reached through its block. A file that is
-damaged within a slice ends the read, or loses the rest of that slice, as `input.on_bad_file` says.
+damaged within a slice ends the read, or loses the rest of that slice, as `input.on_bad_file` says. One that
+gives no answer is read again from the slice's start, for as long as patience lasts.
+
+A cursor outlives many reads, and its file may be written over meanwhile. So each read ends with a look at
+the files it was made of, before any row is given away.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Protocol
 
 import pyarrow as pa
 
-from batchneuron.errors import SourceUnreadable
+from batchneuron.errors import SourceUnavailable, SourceUnreadable
 from batchneuron.rejection import Rejection
 from batchneuron.sources.conform import conform
+from batchneuron.sources.location import map_files
+from batchneuron.sources.patience import Patience
 from batchneuron.sources.source import FileId, ShardRows, Slice
 
 
@@ -39,29 +46,47 @@ class Cursor(Protocol):
         """Close the file."""
 
 
+class Files(Protocol):
+    """Where slices come from."""
+
+    def open_cursor(self, file: FileId, schema: pa.Schema) -> Cursor:
+        """A cursor over those columns of `schema` that the file has."""
+
+    def verify(self, file: FileId) -> None:
+        """Check that a file still is what it was when it was listed.
+
+        Raises:
+            SourceChanged: it is not.
+        """
+
+
 class SliceReader:
-    """A `Reader` of the columns in `schema`, over files that `open_cursor` opens."""
+    """A `Reader` of the columns in `schema`, over some files."""
 
     def __init__(
         self,
         schema: pa.Schema,
-        open_cursor: Callable[[FileId, pa.Schema], Cursor],
+        files: Files,
         *,
         skips_damage: bool = False,
+        patience: Patience | None = None,
     ) -> None:
         self._schema = schema
-        self._open_cursor = open_cursor
+        self._files = files
         self._skips_damage = skips_damage
+        self._patience = patience or Patience()
         self._file: FileId | None = None
         self._cursor: Cursor | None = None
 
     def read(self, slices: Sequence[Slice]) -> ShardRows:
         """The rows of these slices, in order, in the reader's schema."""
+        wanted = [part for part in slices if part.rows]
         pieces: list[ShardRows] = []
         try:
-            for part in slices:
-                if part.rows:
-                    pieces.extend(self._read_slice(part))
+            for part in wanted:
+                pieces.extend(self._patience.ask(partial(self._read_slice, part)))
+            files = dict.fromkeys(part.file for part in wanted)
+            self._patience.ask(partial(map_files, self._files.verify, files))
         except BaseException:
             self.close()  # the cursor's place is unknown
             raise
@@ -78,10 +103,14 @@ class SliceReader:
         try:
             for piece in self._iter_pieces(part):
                 pieces.append(piece)
+        except SourceUnavailable:
+            self.close()  # whoever asks again begins with a new one
+            raise
         except SourceUnreadable as error:
+            self.close()  # the next slice begins at its own block, which may be whole
+            self._files.verify(part.file)  # what was written over looks damaged
             if not self._skips_damage:
                 raise
-            self.close()  # the next slice begins at its own block, which may be whole
             read = sum(piece.table.num_rows for piece in pieces)
             pieces.append(_lose(part.rows - read, self._schema, error))
         return pieces
@@ -101,7 +130,7 @@ class SliceReader:
     def _cursor_of(self, file: FileId) -> Cursor:
         if self._cursor is None or self._file != file:
             self.close()
-            self._cursor = self._open_cursor(file, self._schema)
+            self._cursor = self._files.open_cursor(file, self._schema)
             self._file = file
         return self._cursor
 

@@ -137,7 +137,8 @@ class Reader(Protocol):
         Raises:
             SourceChanged: a file is not the one that was listed.
             SourceUnreadable: a file is torn or truncated.
-            SourceForbidden, SourceUnavailable: where it lies, it cannot be had now.
+            SourceForbidden: it may not be read.
+            SourceUnavailable: where it lies, nothing has answered for as long as patience lasts.
         """
 
     def close(self) -> None:

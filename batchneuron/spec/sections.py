@@ -73,6 +73,10 @@ class InputSpec(Section):
         description="What a torn, truncated or damaged file does: end the run, or lose its rows, which are "
         "counted and reported.",
     )
+    encoding_errors: Literal["reject", "replace"] = Field(
+        "reject",
+        description="What bytes of a text that are not UTF-8 do: reject their row, or become U+FFFD.",
+    )
 
 
 class ShapesSpec(Section):

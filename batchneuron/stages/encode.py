@@ -56,7 +56,7 @@ def encode(
         known: rows that must not be touched, and why.
     """
     kept = pa.table({output: rows.table[column] for output, column in columns.keep.items()})
-    chosen = _choose(rows, columns, known)
+    chosen = choose(rows, columns, known)
     rejections, candidates = chosen.rejections, chosen.candidates
     made = encoder.encode(chosen.inputs, limit)
     for rejection in made.rejections:
@@ -86,13 +86,13 @@ def slice_rows(rows: ShardRows, lo: int, hi: int, known: Sequence[Rejection]) ->
 
 def encode_in_vain(rows: ShardRows, columns: Columns, encoder: Encoder, limit: Limit) -> None:
     """Encode rows and throw it away, to see whether a worker lives through it."""
-    chosen = _choose(rows, columns, ())
+    chosen = choose(rows, columns)
     if len(chosen.candidates):
         encoder.encode(chosen.inputs, limit)
 
 
 @dataclass(frozen=True, slots=True)
-class _Chosen:
+class Chosen:
     """Rows that can be encoded, as far as is known before."""
 
     inputs: pa.Table
@@ -102,7 +102,8 @@ class _Chosen:
     """The others, by place"""
 
 
-def _choose(rows: ShardRows, columns: Columns, known: Sequence[Rejection]) -> _Chosen:
+def choose(rows: ShardRows, columns: Columns, known: Sequence[Rejection] = ()) -> Chosen:
+    """The rows that a tokenizer may be given; not those that are known, unreadable, null or far too long."""
     inputs = columns.pick_inputs(rows.table)
     rejections = {rejection.row: rejection for rejection in (*known, *rows.rejections)}
     for name in inputs.column_names:
@@ -113,7 +114,7 @@ def _choose(rows: ShardRows, columns: Columns, known: Sequence[Rejection]) -> _C
             rejections.setdefault(row, Rejection(row, "too_long", what))
     count = rows.table.num_rows
     candidates = np.setdiff1d(np.arange(count), np.fromiter(rejections, np.int64, len(rejections)))
-    return _Chosen(inputs.take(pa.array(candidates)) if rejections else inputs, candidates, rejections)
+    return Chosen(inputs.take(pa.array(candidates)) if rejections else inputs, candidates, rejections)
 
 
 def _find_oversized(column: pa.ChunkedArray) -> Iterator[tuple[int, int]]:

@@ -7,9 +7,6 @@ milliseconds. A tokenizer written in Python is opened by transformers every time
 
 from __future__ import annotations
 
-import hashlib
-import json
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import reduce
@@ -18,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
 from batchneuron.model import Model
-from batchneuron.user_cache import user_cache
+from batchneuron.user_cache import find_entry, read_entry, write_entry
 
 _FORMAT = "1"
 # transformers: PreTrainedTokenizerBase.clean_up_tokenization
@@ -76,7 +73,8 @@ class FastTokenizer:
     def __call__(self, text: str, pair: str | None = None, /, **how: Unpack[CallOptions]) -> dict[str, Any]:
         """`input_ids` and, where the model takes them or they are asked for, `token_type_ids`.
 
-        Lists of numbers; with `return_overflowing_tokens` lists of windows.
+        Lists of numbers; with `return_overflowing_tokens` lists of windows. An empty second text is one, as
+        in transformers' batches; None is none.
         """
         backend = self.backend_tokenizer
         backend.no_padding()
@@ -85,8 +83,7 @@ class FastTokenizer:
             backend.enable_truncation(
                 how["max_length"], strategy=how["truncation"], direction=self._facts.truncation_side
             )
-        # As in transformers, an empty second text is none.
-        inputs = (text, pair) if pair else (text,)
+        inputs = (text,) if pair is None else (text, pair)
         encoding = backend.encode(*inputs, add_special_tokens=how.get("add_special_tokens", True))
         backend.no_truncation()
         windows = [encoding, *encoding.overflowing] if how.get("return_overflowing_tokens") else [encoding]
@@ -129,9 +126,10 @@ class FastTokenizer:
 
 def open_tokenizer(model: Model) -> Any:
     """The model's tokenizer, from the cache where it can be; else transformers' own object."""
-    entry = user_cache() / "tokenizers" / f"{_name_entry(model)}.json"
+    versions = (f"{name} {version(name)}" for name in ("transformers", "tokenizers"))
+    entry = find_entry("tokenizers", _FORMAT, model.digest, *versions)
     if not model.trust_remote_code:  # its Python code is what it is
-        known = _read_entry(entry, model.folder)
+        known = _open_kept(entry, model.folder)
         if known is not None:
             return known
     from transformers import AutoTokenizer
@@ -140,14 +138,9 @@ def open_tokenizer(model: Model) -> Any:
         model.folder, trust_remote_code=model.trust_remote_code, local_files_only=True
     )
     if not model.trust_remote_code and _is_portable(made):
-        _write_entry(entry, made)
-        return _read_entry(entry, model.folder) or made
+        _keep(entry, made)
+        return _open_kept(entry, model.folder) or made
     return made
-
-
-def _name_entry(model: Model) -> str:
-    parts = (_FORMAT, model.digest, *(f"{name} {version(name)}" for name in ("transformers", "tokenizers")))
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
 
 
 def _is_portable(tokenizer: Any) -> bool:
@@ -160,8 +153,7 @@ def _is_portable(tokenizer: Any) -> bool:
     return type(backend.pre_tokenizer) is not PreTokenizer
 
 
-def _write_entry(path: Path, tokenizer: Any) -> None:
-    """Keep it; a cache that cannot be written only means that the next one takes as long."""
+def _keep(path: Path, tokenizer: Any) -> None:
     facts = TokenizerFacts(
         **{
             name: getattr(tokenizer, name)
@@ -173,23 +165,16 @@ def _write_entry(path: Path, tokenizer: Any) -> None:
         cleans_up=bool(tokenizer.clean_up_tokenization_spaces)
         and type(tokenizer.backend_tokenizer.model).__name__ != "BPE",
     )
-    record = {"facts": asdict(facts), "backend": tokenizer.backend_tokenizer.to_str()}
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as file:
-            json.dump(record, file)
-        Path(file.name).replace(path)
-    except OSError:
-        return
+    write_entry(path, {"facts": asdict(facts), "backend": tokenizer.backend_tokenizer.to_str()})
 
 
-def _read_entry(path: Path, folder: Path) -> FastTokenizer | None:
+def _open_kept(path: Path, folder: Path) -> FastTokenizer | None:
     """The tokenizer that is kept there; None for none, or for what is not whole."""
     from tokenizers import Tokenizer
 
+    record = read_entry(path)
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
         facts = TokenizerFacts(**record["facts"])
         return FastTokenizer(Tokenizer.from_str(record["backend"]), facts, str(folder))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         return None

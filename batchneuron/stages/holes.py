@@ -6,11 +6,14 @@ What is computed beside a row does not change its bits; that it stays in its slo
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from batchneuron.stages.execute import Executed
 from batchneuron.stages.gather import Batch
+from batchneuron.stages.items import OutputBatch, Outputs
 
 
 def punch(batches: Sequence[Batch], is_hole: NDArray[np.bool_]) -> list[Batch]:
@@ -30,3 +33,15 @@ def narrow(batch: Batch, lo: int, hi: int) -> Batch:
     """The batch with nothing but what is in its slots `lo` to `hi`."""
     stays = (batch.slots >= lo) & (batch.slots < hi)
     return Batch(batch.index, batch.picks[stays], batch.slots[stays])
+
+
+def sift(executed: Executed, is_hole: NDArray[np.bool_]) -> Executed:
+    """What came back for the items that are not in the mask, [N], numbered anew from 0."""
+    numbers = np.cumsum(~is_hole) - 1
+    sifted = []
+    for batch in executed.outputs.batches:
+        stays = ~is_hole[batch.picks]
+        if stays.any():
+            tensors = tuple(tensor[stays] for tensor in batch.tensors)
+            sifted.append(OutputBatch(numbers[batch.picks[stays]], tensors))
+    return replace(executed, outputs=Outputs(int(numbers[-1]) + 1, tuple(sifted)))

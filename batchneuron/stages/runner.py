@@ -1,7 +1,7 @@
 """One shard, on one screen: read, encode, execute, decode, write, commit.
 
-A worker calls the three stages from three threads, so that they overlap; `run` calls them one after
-the other, which gives the same part.
+A worker calls the three stages from three threads, so that they overlap; one after the other they give
+the same part.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 import numpy as np
@@ -27,7 +27,7 @@ from batchneuron.stages.decode import decode
 from batchneuron.stages.encode import EncodedShard, encode, encode_in_vain, slice_rows
 from batchneuron.stages.execute import Executed, Follow, require_tokens, run_batches
 from batchneuron.stages.gather import Batch, gather
-from batchneuron.stages.holes import narrow, punch
+from batchneuron.stages.holes import narrow, punch, sift
 from batchneuron.stages.write import write_part
 from batchneuron.stores import open_store
 from batchneuron.tasks import open_task
@@ -49,6 +49,18 @@ class Encoded:
     case: Case = NO_CASE
     holes: Holes | None = None
     """None: no row was taken out."""
+    trials: tuple[Trial, ...] = ()
+    """Rows that may kill whoever decodes what comes of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """Some rows of the shard, as if they were all of it."""
+
+    lo: int
+    hi: int
+    """Rows `lo` to `hi`, `hi` not included."""
+    data: EncodedShard
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +80,7 @@ class Predicted:
     data: EncodedShard
     executed: Executed
     seconds: StageSeconds
+    trials: tuple[Trial, ...] = ()
 
 
 @dataclass(slots=True)
@@ -115,8 +128,9 @@ class Runner:
         self._try_encoding(shard, rows, case)
         self.pulse.mark(READING, Place(shard.index, "encode", hi=shard.rows, size=shard.rows))
         data, holes = self._encode(shard, rows, case)
+        trials = tuple(self._cut_out(shard, rows, case, span) for span in case.ranges_of("decode"))
         seconds = StageSeconds(read_s=read_at - started, encode_s=time.perf_counter() - read_at)
-        return Encoded(data, seconds, case, holes)
+        return Encoded(data, seconds, case, holes, trials)
 
     def _encode(self, shard: Shard, rows: ShardRows, case: Case) -> tuple[EncodedShard, Holes | None]:
         order = self.order
@@ -127,6 +141,13 @@ class Runner:
         is_hole = np.isin(whole.accepted[whole.items.rows], [rejection.row for rejection in case.deadly])
         data = encode(*arguments, (*case.unreadable, *case.deadly))
         return data, Holes(whole.items.lengths, is_hole)
+
+    def _cut_out(self, shard: Shard, rows: ShardRows, case: Case, span: tuple[int, int]) -> Trial:
+        lo, hi = span
+        some = slice_rows(rows, lo, hi, (*case.unreadable, *case.deadly))
+        first = shard.slices[0]  # it is not read again: of a slice no more than the rows counts
+        part = Shard(shard.index, shard.row_lo + lo, (replace(first, row_hi=first.row_lo + hi - lo),))
+        return Trial(lo, hi, encode(part, some, self.order.columns, self.encoder, self.order.limit))
 
     def _try_encoding(self, shard: Shard, rows: ShardRows, case: Case) -> None:
         """Let the suspects do their worst, one range after the other."""
@@ -152,7 +173,7 @@ class Runner:
         tally.flush()
         device_s = executed.device_s
         seconds = StageSeconds(pad_s=time.perf_counter() - started - device_s, device_s=device_s)
-        return Predicted(data, executed, encoded.seconds + seconds)
+        return Predicted(data, executed, encoded.seconds + seconds, encoded.trials)
 
     def _try_batches(self, encoded: Encoded, batches: Sequence[Batch]) -> None:
         """Run the suspects of one batch in its shape, and throw their outputs away."""
@@ -181,9 +202,11 @@ class Runner:
         """Decode, write and commit the shard's part."""
         started = time.perf_counter()
         shard = predicted.data.shard
-        self.pulse.mark(FINISHING, Place(shard.index, "finish", hi=shard.rows, size=shard.rows))
         data, executed, record = predicted.data, predicted.executed, self.order.record
+        self._try_decoding(predicted)
+        self.pulse.mark(FINISHING, Place(shard.index, "decode", hi=shard.rows, size=shard.rows))
         table = decode(data, executed, self.task)
+        self.pulse.mark(FINISHING, Place(shard.index, "finish", hi=shard.rows, size=shard.rows))
         decoded_at = time.perf_counter()
         rejected = data.shard.rows - table["_error"].null_count
         attempt = uuid.uuid4().hex
@@ -215,9 +238,17 @@ class Runner:
             is_uniform=is_uniform(data.items, executed),
         )
 
-    def run(self, shard: Shard) -> PartDone:
-        """The whole way of one shard."""
-        return self.finish(self.execute(self.encode(shard)))
+    def _try_decoding(self, predicted: Predicted) -> None:
+        """Decode what came back for the suspects, one range after the other, and throw it away."""
+        data, shard = predicted.data, predicted.data.shard
+        rows = data.accepted[data.items.rows]
+        for trial in predicted.trials:
+            row = trial.lo if trial.hi - trial.lo == 1 else -1
+            place = Place(shard.index, "decode", -1, trial.lo, trial.hi, shard.rows, row)
+            self.pulse.mark(FINISHING, place)
+            is_other = (rows < trial.lo) | (rows >= trial.hi)
+            if not is_other.all():
+                decode(trial.data, sift(predicted.executed, is_other), self.task)
 
 
 def open_runner(order: WorkOrder, on_batch: Callable[[int], None], pulse: Pulse | None = None) -> Runner:

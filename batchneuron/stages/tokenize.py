@@ -44,7 +44,7 @@ class _Texts:
     """Some rows' texts, and their second texts."""
 
     texts: Sequence[str]
-    pairs: Sequence[str] | None
+    pairs: Sequence[str | None] | None
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -98,12 +98,12 @@ class Tokenizer:
         self.model_limit_tokens = min(known, default=_DEFAULT_LIMIT)
         """The most tokens the model can take."""
 
-    def encode(self, texts: Sequence[str], pairs: Sequence[str] | None, limit: Limit) -> TaskItems:
+    def encode(self, texts: Sequence[str], pairs: Sequence[str | None] | None, limit: Limit) -> TaskItems:
         """Items of A texts (or text pairs), one each, more where a long one is split.
 
         Args:
             texts: A texts.
-            pairs: A second texts, or None.
+            pairs: A second texts, None for a row that has none; or None for no second text anywhere.
             limit: where items end, and what becomes of a longer row.
         """
         self._require_room(limit, is_pair=pairs is not None)
@@ -161,7 +161,9 @@ class Tokenizer:
         else:
             self._backend.no_truncation()
         encodings: Sequence[Any] = self._backend.encode_batch_fast(
-            texts if pairs is None else list(zip(texts, pairs, strict=True))
+            texts
+            if pairs is None
+            else [text if pair is None else (text, pair) for text, pair in zip(texts, pairs, strict=True)]
         )
         self._backend.no_truncation()
         return encodings
@@ -170,16 +172,19 @@ class Tokenizer:
         """What becomes of the rows that have no token, or too many."""
         lengths = np.fromiter(map(len, encodings), np.int32, len(encodings))
         fates = {row: _Fate(rejection=_reject_empty()) for row in np.flatnonzero(lengths == 0).tolist()}
+        is_cut = self._cuts_at_once(limit, is_pair=chunk.pairs is not None)
         for row in np.flatnonzero(lengths >= limit.max_tokens).tolist():
-            fate = self._fit(encodings[row], chunk.row(row), limit)
+            fate = self._fit(encodings[row], chunk.row(row), limit, is_cut=is_cut)
             if fate is not None:
                 fates[row] = fate
         return fates
 
-    def _fit(self, encoding: Any, texts: tuple[str, str | None], limit: Limit) -> _Fate | None:
+    def _fit(
+        self, encoding: Any, texts: tuple[str, str | None], limit: Limit, *, is_cut: bool
+    ) -> _Fate | None:
         """What becomes of a row that reaches the limit; None where it goes no further."""
         tokens = len(encoding)
-        if self._cuts_at_once(limit, is_pair=texts[1] is not None):
+        if is_cut:
             rest = encoding.overflowing
             if not rest:
                 return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from batchneuron.errors import OutputUnwritable
 from batchneuron.stores.local import LocalStore
@@ -33,7 +34,7 @@ def open_store(location: str) -> Store:
     if scheme == "s3":
         return open_s3_store(location)
     if scheme == "file":
-        return LocalStore(Path(location.removeprefix("file://")))
+        return LocalStore(Path(unquote(urlsplit(location).path)))
     raise OutputUnwritable(
         f"no store for '{scheme}://' in this version",
         location,

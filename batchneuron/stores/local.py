@@ -15,7 +15,7 @@ import os
 import stat
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -128,6 +128,11 @@ class LocalStore:
         except OSError as error:
             raise explain_disk_error(error, self.root / name, 0) from error
 
+    def delete_many(self, names: Sequence[str]) -> None:
+        """Remove files, one after the other."""
+        for name in names:
+            self.delete(name)
+
     def _write_aside(self, content: bytes) -> Path:
         path = self.scratch_file(uuid.uuid4().hex)
         try:
@@ -145,6 +150,14 @@ class LocalStore:
             return None
         except OSError as error:
             raise explain_disk_error(error, self.root / name, 0, "read") from error
+
+    def read_many(self, names: Sequence[str]) -> tuple[bytes | None, ...]:
+        """The bytes of each file, one after the other: a disk answers at once."""
+        return tuple(self.read(name) for name in names)
+
+    def read_tags(self, name: str) -> Mapping[str, str]:
+        """Nothing: a file is its bytes."""
+        return {}
 
     def read_sha256(self, name: str) -> str:
         """The file's digest; it is read once, in pieces."""

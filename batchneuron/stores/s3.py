@@ -11,7 +11,7 @@ import base64
 import hashlib
 import io
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 
 from batchneuron.errors import OutputConflict, OutputUnfit, OutputUnwritable
+from batchneuron.stores.at_once import map_at_once
 from batchneuron.stores.footer import read_pairs
 from batchneuron.stores.s3_client import S3, read_date, read_status, split_uri
 from batchneuron.stores.s3_object import S3Object
@@ -35,6 +36,7 @@ _LEDGER = ".batchneuron"
 _ROUNDS = 8
 _ADVISORY_S = 20.0  # nobody waits longer for what may be missing
 _BYTES_AT_A_TIME = 8 << 20
+_KEYS_AT_A_TIME = 1_000  # DeleteObjects takes no more
 _T = TypeVar("_T")
 _Open = Callable[[], AbstractContextManager[Any]]
 
@@ -167,10 +169,26 @@ class S3Store:
         """Remove an object; S3 does not mind if it is not there."""
         self.requests.send(lambda client: client.delete_object(**self._place(name)))
 
+    def delete_many(self, names: Sequence[str]) -> None:
+        """Remove objects, a thousand with each request, until one is refused."""
+        for start in range(0, len(names), _KEYS_AT_A_TIME):
+            keys = [{"Key": self._key(name)} for name in names[start : start + _KEYS_AT_A_TIME]]
+            wanted = {"Bucket": self.bucket, "Delete": {"Objects": keys, "Quiet": True}}
+            self.requests.send(partial(_delete, wanted))
+
     def read(self, name: str) -> bytes | None:
         """The object's bytes, None where there is none."""
         found = self._unless_gone(partial(_get, self._place(name)))
         return None if found is None else found[0]
+
+    def read_many(self, names: Sequence[str]) -> tuple[bytes | None, ...]:
+        """The bytes of each object, None where there is none; sixteen are asked for at once."""
+        return tuple(map_at_once(self.read, names))
+
+    def read_tags(self, name: str) -> Mapping[str, str]:
+        """The object's own metadata, of which `sha256` is what S3 held its bytes against."""
+        head = self._head(name)
+        return {} if head is None else dict(head["Metadata"])
 
     def read_sha256(self, name: str) -> str:
         """What S3 verified when it took the object; one without a checksum is read in pieces."""
@@ -262,6 +280,15 @@ def _get(place: Mapping[str, str], client: Any) -> tuple[bytes, str]:
 
 def _put(arguments: Mapping[str, Any], client: Any) -> None:
     client.put_object(**arguments)
+
+
+def _delete(arguments: Mapping[str, Any], client: Any) -> None:
+    """Raises what S3 says of the first key that it does not remove: it says so in an answer of 200."""
+    from botocore.exceptions import ClientError
+
+    answer = client.delete_objects(**arguments)
+    for error in answer.get("Errors", ()):
+        raise ClientError({"Error": error, "ResponseMetadata": answer["ResponseMetadata"]}, "DeleteObjects")
 
 
 def _list_page(arguments: Mapping[str, Any], client: Any) -> Mapping[str, Any]:

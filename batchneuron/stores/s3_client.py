@@ -1,23 +1,22 @@
 """The S3 client that everything here uses, and what S3's own errors mean.
 
-Retries are set explicitly, because botocore's default has changed between its versions. A 409 on a
-conditional write means "send it again" and is not among those that botocore repeats.
+Retries are set explicitly, because botocore's default has changed between its versions.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, TypeVar
+from typing import Any
 
 from batchneuron.errors import BackendError
 
 S3 = "s3://"
-ATTEMPTS = 10
-_CONFLICTS = 8
-_T = TypeVar("_T")
+
+
+class CredentialsMissing(Exception):
+    """Nobody gave credentials: there are none, or whoever has them is too busy."""
 
 
 def split_uri(uri: str) -> tuple[str, str]:
@@ -26,7 +25,7 @@ def split_uri(uri: str) -> tuple[str, str]:
     return bucket, prefix.strip("/")
 
 
-def open_client(attempts: int = ATTEMPTS) -> Any:
+def open_client(attempts: int) -> Any:
     """A client with the usual credentials: environment, profile, role of the machine or container.
 
     Args:
@@ -34,14 +33,16 @@ def open_client(attempts: int = ATTEMPTS) -> Any:
 
     Raises:
         BackendError: boto3 is not installed, or the AWS configuration names something that is not there.
+        CredentialsMissing: there are none just now.
     """
     try:
         import boto3
         from botocore.config import Config
-        from botocore.exceptions import BotoCoreError
+        from botocore.exceptions import BotoCoreError, CredentialRetrievalError, NoCredentialsError
         from botocore.session import get_session
     except ImportError as error:
-        raise BackendError("s3:// needs boto3", S3, "pip install 'batchneuron[aws]'") from error
+        hint = "pip install '.[aws]' in the folder of batchneuron's repository"
+        raise BackendError("s3:// needs boto3", S3, hint) from error
     config = Config(
         retries={"mode": "standard", "total_max_attempts": attempts},
         connect_timeout=10,
@@ -52,9 +53,13 @@ def open_client(attempts: int = ATTEMPTS) -> Any:
     try:
         session = get_session()
         session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_read_time)
+        if session.get_credentials() is None:
+            raise NoCredentialsError
         return boto3.Session(botocore_session=session).client("s3", config=config)
+    except (NoCredentialsError, CredentialRetrievalError) as error:
+        raise CredentialsMissing(str(error)) from error
     except (BotoCoreError, ValueError) as error:
-        hint = "correct AWS_PROFILE, AWS_REGION or AWS_ENDPOINT_URL"
+        hint = "correct AWS_PROFILE, AWS_DEFAULT_REGION or AWS_ENDPOINT_URL"
         raise BackendError(f"S3 cannot be used: {error}", S3, hint) from error
 
 
@@ -82,22 +87,3 @@ def read_date(answer: Mapping[str, Any]) -> datetime | None:
         return parsedate_to_datetime(date) if date else None
     except ValueError:
         return None
-
-
-def create_object(send: Callable[[], _T]) -> _T | None:
-    """What a conditional write gives; None: there is an object of that name (412).
-
-    After a lost answer the repeated request meets its own object, so None may mean one's own: read it back.
-    """
-    from botocore.exceptions import ClientError
-
-    for attempt in range(_CONFLICTS):
-        try:
-            return send()
-        except ClientError as error:
-            if read_status(error) == 412:
-                return None
-            if read_status(error) != 409 or attempt == _CONFLICTS - 1:
-                raise
-            time.sleep(0.05 * 2**attempt)
-    raise AssertionError("not reached")

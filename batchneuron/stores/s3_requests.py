@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from batchneuron.errors import OutputForbidden, OutputUnfit, OutputUnwritable
 from batchneuron.stores.s3_answers import Meaning, is_throttled, read_code, read_meaning
-from batchneuron.stores.s3_client import open_client
+from batchneuron.stores.s3_client import CredentialsMissing, open_client
 
 _ATTEMPTS = 3  # botocore's own, which are quick; patience is kept here
 _FIRST_PAUSE_S = 0.2
@@ -30,6 +30,9 @@ class Patience:
     """Until the first answer: an address that is wrong never gives one."""
     later_s: float = 600.0
     """A bucket that slows writers down recovers within minutes."""
+    credentials_s: float = 20.0
+    """Until there are credentials: a machine's workers start together, and its metadata service, which all of
+    them ask, limits how often it answers (EC2 user guide: "Query throttling")."""
 
 
 @dataclass(slots=True)
@@ -50,7 +53,21 @@ class S3Requests:
         self._open()
 
     def _open(self) -> None:
-        self.client = self.open_client()
+        """A client with the credentials of now; where there are none, they are looked for again for a while.
+
+        Raises:
+            OutputForbidden: there are none.
+        """
+        started, tries = time.monotonic(), 0
+        while True:
+            try:
+                self.client = self.open_client()
+                break
+            except CredentialsMissing as error:
+                if time.monotonic() - started > self.patience.credentials_s:
+                    raise self._explain_refusal(error) from error
+                self._pause(min(tries, 4))
+                tries += 1
         self.client.meta.events.register("response-received.s3", self._count, unique_id=f"count-{id(self)}")
 
     def _count(self, parsed_response: Any = None, **_: Any) -> None:
@@ -113,11 +130,17 @@ class S3Requests:
                 self.location,
                 "check the network and AWS_ENDPOINT_URL, and run the same command again",
             ) from error
+        self._pause(tries)
+
+    def _pause(self, tries: int) -> None:
         self.rest(random.uniform(0, min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** min(tries, 16))))
 
     def _explain_refusal(self, error: Exception) -> OutputForbidden:
+        """S3's own no, or none to show it."""
+        is_answer = bool(read_code(error))
+        what = "S3 refuses these credentials" if is_answer else "no AWS credentials were found"
         return OutputForbidden(
-            f"S3 refuses these credentials: {_first_line(error)}",
+            f"{what}: {_first_line(error)}",
             self.location,
             "set AWS_PROFILE, or give the machine a role, with s3:PutObject, s3:GetObject and s3:ListBucket "
             "on it; then run the same command again",
@@ -131,7 +154,7 @@ class S3Requests:
             return OutputUnfit(
                 f"the bucket is in another region: {_first_line(error)}",
                 self.location,
-                "set AWS_REGION to the bucket's own",
+                "set AWS_DEFAULT_REGION to the bucket's own",
             )
         return OutputUnfit(
             f"S3 cannot be used: {_first_line(error)}",

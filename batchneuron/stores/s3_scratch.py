@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from pathlib import Path
 from urllib.parse import quote, unquote
 
 from batchneuron.disk import explain_disk_error
-from batchneuron.errors import OutputUnwritable
+from batchneuron.errors import OutputUnfit, OutputUnwritable
 from batchneuron.stores.scratch import name_scratch, remove_left
 from batchneuron.stores.store import Draft
 
@@ -89,12 +90,16 @@ class S3Scratch:
         """Make the folder, which must be this user's: others may write beside it.
 
         Raises:
-            OutputUnwritable: it cannot be made, or is somebody else's.
+            OutputUnwritable: it cannot be made.
+            OutputUnfit: it is somebody else's.
         """
         try:
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            found = self.folder.lstat()
+            folder = self.folder
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            found = folder.lstat()
         except OSError as error:
-            raise explain_disk_error(error, self.folder, 0) from error
-        if found.st_uid != os.getuid() or not self.folder.is_dir() or self.folder.is_symlink():
-            raise OutputUnwritable("not a folder of yours", str(self.folder), "remove it, or set TMPDIR")
+            told = explain_disk_error(error, Path(error.filename or "/tmp/x"), 0)
+            hint = "parts are written there before they go to S3: set TMPDIR to a folder that has room"
+            raise type(told)(told.what, told.where, hint) from error
+        if found.st_uid != os.getuid() or not stat.S_ISDIR(found.st_mode):
+            raise OutputUnfit("not a folder of yours", str(folder), "remove it, or set TMPDIR")

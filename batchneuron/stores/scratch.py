@@ -8,11 +8,20 @@ import socket
 from pathlib import Path
 
 _DEAD = {"Z", "X"}  # proc(5): zombie, dead
+_PID_NAMESPACE = Path("/proc/self/ns/pid")  # pid_namespaces(7)
+
+
+def name_host() -> str:
+    """What this process shares its process numbers with: `host@4026531836`; a container counts for itself.
+
+    Two containers may have one name and one folder, and process 1 of either is not the other's.
+    """
+    return f"{socket.gethostname()}@{_PID_NAMESPACE.stat().st_ino}"
 
 
 def name_scratch(folder: Path, attempt: str) -> Path:
     """A path in the folder that tells host and process."""
-    return folder / f"{socket.gethostname()}.{os.getpid()}.{attempt}.inprogress"
+    return folder / f"{name_host()}.{os.getpid()}.{attempt}.inprogress"
 
 
 def remove_left(folder: Path) -> None:
@@ -25,7 +34,7 @@ def remove_left(folder: Path) -> None:
 def is_left(name: str) -> bool:
     """Whether a scratch file's process is dead; of another host's nothing is known, so it is not."""
     host, _, rest = name.rpartition(".inprogress")[0].rpartition(".")[0].rpartition(".")
-    return host == socket.gethostname() and rest.isdecimal() and not is_alive(int(rest))
+    return host == name_host() and rest.isdecimal() and not is_alive(int(rest))
 
 
 def is_alive(pid: int) -> bool:

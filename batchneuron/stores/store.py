@@ -6,7 +6,7 @@ either makes the whole object appear under its name, or finds that there is one 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -91,8 +91,21 @@ class Store(Protocol):
     def delete(self, name: str) -> None:
         """Remove an object; one that is not there is no error."""
 
+    def delete_many(self, names: Sequence[str]) -> None:
+        """Remove objects, a thousand with one request where the store can.
+
+        Raises:
+            OutputUnwritable: one cannot be removed; those after it are left.
+        """
+
     def read(self, name: str) -> bytes | None:
         """The object's bytes, None where there is none."""
+
+    def read_many(self, names: Sequence[str]) -> tuple[bytes | None, ...]:
+        """The bytes of each object, None where there is none; several at once where that helps."""
+
+    def read_tags(self, name: str) -> Mapping[str, str]:
+        """What an object was published with, and `sha256`; nothing where the store keeps none."""
 
     def read_sha256(self, name: str) -> str:
         """SHA-256 of an object, 64 hex digits.

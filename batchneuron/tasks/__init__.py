@@ -17,7 +17,7 @@ from batchneuron.tasks import (
     token_classification,
     zero_shot_classification,
 )
-from batchneuron.tasks.task import Task, TaskKind, TaskOptions
+from batchneuron.tasks.task import Encoder, Task, TaskKind, TaskOptions
 
 KINDS: dict[str, TaskKind] = {
     kind.name: kind
@@ -47,7 +47,17 @@ def find_kind(name: str) -> TaskKind:
     return KINDS[name]
 
 
-def open_task(name: str, options: Mapping[str, JsonValue], model: Model) -> Task:
-    """The task of that name, bound to a model and validated options."""
+def open_task(
+    name: str, options: Mapping[str, JsonValue], model: Model, opened: Encoder | None = None
+) -> Task:
+    """The task of that name, bound to a model and validated options.
+
+    Args:
+        name: a task's.
+        options: its own; what is left out has its default.
+        model: the one it is about.
+        opened: an encoder that another task opened for the same model, in the same thread: its tokenizer or
+            image processor is used, instead of opening one more.
+    """
     kind = find_kind(name)
-    return kind.open(model, kind.options.model_validate(dict(options)))
+    return kind.open(model, kind.options.model_validate(dict(options)), opened)

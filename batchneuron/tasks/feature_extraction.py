@@ -86,6 +86,8 @@ class FeatureExtraction:
 
     model: Model
     options: Options
+    opened: PromptedEncoder | None = None
+    """Has the tokenizer of the model open already; None: it is opened here."""
     ranges: Ranges | None = None
     """What int8 numbers stand for; None until it is calibrated."""
 
@@ -127,7 +129,8 @@ class FeatureExtraction:
     def open_encoder(self) -> PromptedEncoder:
         """The model's tokenizer, and the prompt."""
         lower = self.model.sentence.do_lower_case if self.model.sentence else False
-        return PromptedEncoder(Tokenizer(self.model), self._find_prompt(), lower)
+        tokenizer = self.opened.tokenizer if self.opened else Tokenizer(self.model)
+        return PromptedEncoder(tokenizer, self._find_prompt(), lower)
 
     def _find_prompt(self) -> str:
         sentence = self.model.sentence

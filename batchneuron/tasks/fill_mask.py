@@ -141,6 +141,8 @@ class FillMask:
 
     model: Model
     options: Options
+    opened: MaskEncoder | None = None
+    """Has the tokenizer of the model open already; None: it is opened here."""
 
     def __post_init__(self) -> None:
         if self.options.targets:
@@ -153,8 +155,12 @@ class FillMask:
 
     @cached_property
     def tokenizer(self) -> Any:
-        """The transformers tokenizer for decoding; the encoder has its own, used from another thread."""
-        return Tokenizer(self.model).transformers_tokenizer
+        """The transformers tokenizer for decoding; the encoder has its own, used from another thread.
+
+        Where the task was given an encoder there is but one thread, and the encoder's is used.
+        """
+        tokenizer = self.opened.tokenizer if self.opened else Tokenizer(self.model)
+        return tokenizer.transformers_tokenizer
 
     @cached_property
     def target_ids(self) -> list[int]:
@@ -177,7 +183,7 @@ class FillMask:
         Raises:
             ModelError: the tokenizer has no mask token.
         """
-        tokenizer = Tokenizer(self.model)
+        tokenizer = self.opened.tokenizer if self.opened else Tokenizer(self.model)
         mask = tokenizer.transformers_tokenizer.mask_token_id
         if mask is None:
             raise ModelError(

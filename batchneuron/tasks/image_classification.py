@@ -22,15 +22,11 @@ from batchneuron.rejection import Rejection
 from batchneuron.spec.sections import PositiveInt
 from batchneuron.stages.items import Items, Outputs, TaskItems
 from batchneuron.stages.tokenize import Limit
-from batchneuron.tasks.images import (
-    ImageProcessor,
-    Pixels,
-    UnreadableImage,
-    find_image_size,
-    read_image,
-    require_images,
-)
+from batchneuron.tasks.image_processor import ImageProcessor, find_image_size, open_processor
+from batchneuron.tasks.image_recipe import Recipe
+from batchneuron.tasks.images import UnreadableImage, read_image, require_images
 from batchneuron.tasks.labels import LABEL, Function, apply_function, choose_function, rank_labels
+from batchneuron.tasks.pixels import Pixels
 from batchneuron.tasks.task import Decoded, TaskKind, TaskOptions
 
 _MAX_THREADS = 8
@@ -49,7 +45,7 @@ class Options(TaskOptions):
 class ImageEncoder:
     """Images to items, one each, all of one size."""
 
-    processor: ImageProcessor
+    processor: Recipe | ImageProcessor
 
     @property
     def model_limit_tokens(self) -> int:
@@ -96,6 +92,8 @@ class ImageClassification:
 
     model: Model
     options: Options
+    opened: ImageEncoder | None = None
+    """Has the image processor of the model open already; None: it is opened here."""
 
     @property
     def schema(self) -> pa.Schema:
@@ -104,7 +102,7 @@ class ImageClassification:
 
     def open_encoder(self) -> ImageEncoder:
         """The model's image processor."""
-        return ImageEncoder(ImageProcessor(self.model))
+        return ImageEncoder(self.opened.processor if self.opened else open_processor(self.model))
 
     def head(self, model: Any, inputs: Mapping[str, Any]) -> tuple[Any, ...]:
         """Scores of all classes: float32 [B, C]."""

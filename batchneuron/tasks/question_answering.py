@@ -34,6 +34,8 @@ class QuestionAnswering:
 
     model: Model
     options: Options
+    opened: AnswerEncoder | None = None
+    """Has the tokenizer of the model open already; None: it is opened here."""
 
     @property
     def schema(self) -> pa.Schema:
@@ -52,7 +54,7 @@ class QuestionAnswering:
         Raises:
             ModelError: the tokenizer does not know where its tokens stand in a text.
         """
-        tokenizer = Tokenizer(self.model)
+        tokenizer = self.opened.tokenizer if self.opened else Tokenizer(self.model)
         if not tokenizer.transformers_tokenizer.is_fast:
             raise ModelError(
                 "its tokenizer is not a fast one, and cannot say where an answer stands",

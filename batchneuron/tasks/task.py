@@ -58,7 +58,7 @@ class Task(Protocol):
         """The prediction columns, in order."""
 
     def open_encoder(self) -> Encoder:
-        """The encoder; reads the tokenizer's files."""
+        """The encoder; reads the tokenizer's files, unless the task was given an encoder that has them."""
 
     def head(self, model: Any, inputs: Mapping[str, Any]) -> tuple[Any, ...]:
         """Run the torch model on padded inputs and give what a row needs: tensors [B, …].
@@ -95,7 +95,8 @@ class TaskKind:
     auto_model: str
     """The transformers class that loads the weights."""
     options: type[TaskOptions]
-    open: Callable[[Model, Any], Task]
+    open: Callable[[Model, Any, Any], Task]
+    """Given the model, the options, and an encoder of that model where one is open already, or None."""
     raw_inputs: tuple[str, ...] = ()
     """Inputs that are taken as the column's own type, not as text: images, lists of labels."""
     list_inputs: tuple[str, ...] = ()

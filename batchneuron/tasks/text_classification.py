@@ -46,7 +46,9 @@ class TextEncoder:
     def encode(self, inputs: pa.Table, limit: Limit) -> TaskItems:
         """One item per row, more for rows that are split."""
         pairs = inputs["text_pair"].to_pylist() if "text_pair" in inputs.column_names else None
-        return self.tokenizer.encode(inputs["text"].to_pylist(), pairs, limit)
+        # As in transformers' call of a tokenizer, an empty second text is none.
+        seconds = None if pairs is None else [pair or None for pair in pairs]
+        return self.tokenizer.encode(inputs["text"].to_pylist(), seconds, limit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,8 @@ class TextClassification:
 
     model: Model
     options: Options
+    opened: TextEncoder | None = None
+    """Has the tokenizer of the model open already; None: it is opened here."""
 
     @property
     def schema(self) -> pa.Schema:
@@ -63,7 +67,7 @@ class TextClassification:
 
     def open_encoder(self) -> TextEncoder:
         """The model's tokenizer."""
-        return TextEncoder(Tokenizer(self.model))
+        return TextEncoder(self.opened.tokenizer if self.opened else Tokenizer(self.model))
 
     def head(self, model: Any, inputs: Mapping[str, Any]) -> tuple[Any, ...]:
         """Scores of all classes: float32 [B, C]."""

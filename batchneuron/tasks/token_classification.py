@@ -39,6 +39,8 @@ class TokenClassification:
 
     model: Model
     options: Options
+    opened: EntityEncoder | None = None
+    """Has the tokenizer of the model open already; None: it is opened here."""
 
     def __post_init__(self) -> None:
         if self.options.stride and self.options.aggregation_strategy == "none":
@@ -66,7 +68,7 @@ class TokenClassification:
         Raises:
             ModelError: the options need places in the text, and the tokenizer knows none.
         """
-        tokenizer = Tokenizer(self.model)
+        tokenizer = self.opened.tokenizer if self.opened else Tokenizer(self.model)
         needs_places = (
             self.options.aggregation_strategy in WORD_STRATEGIES or self.options.is_split_into_words
         )

@@ -187,6 +187,8 @@ class ZeroShotClassification:
 
     model: Model
     options: Options
+    opened: PairEncoder | None = None
+    """Has the tokenizer of the model open already; None: it is opened here."""
 
     def __post_init__(self) -> None:
         _ = self.entailment
@@ -216,7 +218,7 @@ class ZeroShotClassification:
 
     def open_encoder(self) -> PairEncoder:
         """The model's tokenizer, and the labels."""
-        return PairEncoder(Tokenizer(self.model), self.options)
+        return PairEncoder(self.opened.tokenizer if self.opened else Tokenizer(self.model), self.options)
 
     def head(self, model: Any, inputs: Mapping[str, Any]) -> tuple[Any, ...]:
         """Logits of contradiction and entailment: float32 [B, 2]."""

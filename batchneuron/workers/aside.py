@@ -6,6 +6,7 @@ For what needs a device or a framework before there are workers: the parent impo
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
@@ -15,10 +16,14 @@ from batchneuron.backends.backend import Core
 from batchneuron.errors import WorkerFailed
 from batchneuron.workers.events import Failure
 from batchneuron.workers.rebuild import rebuild_error
-from batchneuron.workers.worker import attempt, own_process
+from batchneuron.workers.worker import DUMP_SIGNAL, attempt, own_process
 
 _Result = TypeVar("_Result")
 _MAX_CORES = 3
+PATIENCE_S = 3600.0
+"""What takes longer before there are workers stands still: a worker gets as much to load."""
+_GRACE_S = 5.0  # to let go of the device, once its answer is there
+_DUMP_S = 1.0  # to write a few stacks
 
 
 class Aside(Protocol):
@@ -28,7 +33,9 @@ class Aside(Protocol):
         """What the call returns; `name` says what is done, for people."""
 
 
-def call_aside(call: Callable[[], _Result], cores: Sequence[Core], name: str) -> _Result:
+def call_aside(
+    call: Callable[[], _Result], cores: Sequence[Core], name: str, limit_s: float | None = PATIENCE_S
+) -> _Result:
     """What the call returns.
 
     Args:
@@ -36,21 +43,26 @@ def call_aside(call: Callable[[], _Result], cores: Sequence[Core], name: str) ->
         cores: where to make it, in a new process; the next one, and at most three, where one is busy or
             broken. None of them: in this process.
         name: what is done, for people: `calibration`.
+        limit_s: how long it may take; what hangs on one core would on another. None: for ever.
 
     Raises:
         BatchNeuronError: whatever the call raises.
-        WorkerFailed: the process died, on every core that was tried.
+        WorkerFailed: the process died on every core that was tried, or gave no answer on one.
     """
     if not cores:
         return call()
     *others, last = cores[:_MAX_CORES]
-    for core in others:
-        with contextlib.suppress(WorkerFailed):
-            return _call_on(call, core, name)
-    return _call_on(call, last, name)
+    try:
+        for core in others:
+            with contextlib.suppress(WorkerFailed):
+                return _call_on(call, core, name, limit_s)
+        return _call_on(call, last, name, limit_s)
+    except TimeoutError as error:
+        hint = "see where it stands, above; run it again"
+        raise WorkerFailed(f"the process of the {name} gave no answer in {limit_s:g} s", hint=hint) from error
 
 
-def _call_on(call: Callable[[], _Result], core: Core, name: str) -> _Result:
+def _call_on(call: Callable[[], _Result], core: Core, name: str, limit_s: float | None) -> _Result:
     context = multiprocess.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(
@@ -59,14 +71,27 @@ def _call_on(call: Callable[[], _Result], core: Core, name: str) -> _Result:
     process.start()
     theirs.close()
     try:
+        if not ours.poll(limit_s):
+            _dump_stacks(process)
+            raise TimeoutError
         result: _Result | Failure = ours.recv()
+        process.join(_GRACE_S)
     except EOFError as error:
         raise WorkerFailed(f"the process of the {name} died", hint="run it again") from error
-    finally:
+    finally:  # it ignores Ctrl-C, and a library that hangs does not even see the end of its parent's pipe
+        process.kill()
         process.join()
+        ours.close()
     if isinstance(result, Failure):
         raise rebuild_error(result, name)
     return result
+
+
+def _dump_stacks(process: Any) -> None:
+    """Let it write to stderr where each of its threads stands."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process.pid, DUMP_SIGNAL)
+        process.join(_DUMP_S)
 
 
 def _main(call: Callable[[], Any], core: Core, connection: Any) -> None:

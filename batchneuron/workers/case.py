@@ -18,9 +18,9 @@ class Suspects:
     """Rows or slots of which some kill a worker, in ranges that are to be tried one by one."""
 
     stage: str
-    """`encode`: ranges of the shard's rows. `execute`: ranges of a batch's slots."""
+    """`encode`, `decode`: ranges of the shard's rows. `execute`: ranges of a batch's slots."""
     batch: int
-    """-1 for `encode`."""
+    """-1 but for `execute`."""
     ranges: tuple[tuple[int, int], ...]
     """From, and up to but not including; in the order they are to be tried."""
     is_confirming: bool = False
@@ -34,7 +34,7 @@ class Case:
     unreadable: tuple[Rejection, ...] = ()
     """Rows that kill whoever encodes them."""
     deadly: tuple[Rejection, ...] = ()
-    """Rows that can be encoded, and kill whoever computes them."""
+    """Rows that can be encoded, and kill whoever computes them, or decodes what came of them."""
     suspects: Suspects | None = None
     """To be tried before anything else."""
     deaths: int = 0

@@ -25,7 +25,7 @@ MAX_FOUND = 8
 """Rows of one shard that may kill their workers; more are no accident of the data."""
 _ONE_BY_ONE = 4  # up to so many suspects, ranges would save no trial
 _BY_CHANCE = "out_of_memory"  # a SIGKILL may have hit this worker for another process's greed
-_STAGES = ("encode", "execute")
+_STAGES = {"encode": "encoding", "execute": "batch", "decode": "decoding"}
 _ALL_FAILED = f"{MAX_ATTEMPTS} attempts have failed"
 
 Range = tuple[int, int]
@@ -102,7 +102,7 @@ def _judge_trial(case: Case, suspects: Suspects, death: Death) -> Verdict:
         deaths=0,
         suspects=replace(suspects, ranges=left, is_confirming=False),
         unreadable=case.unreadable + ((found,) if place.stage == "encode" else ()),
-        deadly=case.deadly + ((found,) if place.stage == "execute" else ()),
+        deadly=case.deadly + ((found,) if place.stage != "encode" else ()),
     )
     too_many = f"{case.found} rows of it have each killed a worker, alone in their batch"
     is_too_many = case.found > MAX_FOUND
@@ -117,4 +117,4 @@ def _split(lo: int, hi: int, step: int = 0) -> tuple[Range, ...]:
 
 
 def _name(place: Place) -> str:
-    return f"batch {place.batch}" if place.stage == "execute" else "encoding"
+    return f"{_STAGES[place.stage]} {place.batch}" if place.batch >= 0 else _STAGES[place.stage]

@@ -11,8 +11,8 @@ import struct
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Stage = Literal["", "read", "encode", "execute", "finish"]
-_STAGES: tuple[Stage, ...] = ("", "read", "encode", "execute", "finish")
+Stage = Literal["", "read", "encode", "execute", "decode", "finish"]
+_STAGES: tuple[Stage, ...] = ("", "read", "encode", "execute", "decode", "finish")
 _RECORD = struct.Struct("=8q")
 READING, COMPUTING, FINISHING = LANES = range(3)
 """The lanes: one for the thread that reads and encodes, one for the device, one for what follows."""

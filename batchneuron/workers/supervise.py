@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from batchneuron.backends.backend import Core
-from batchneuron.errors import BatchNeuronError
+from batchneuron.errors import BackendError, BatchNeuronError
 from batchneuron.planning.plan import Shard
 from batchneuron.workers.crew import Crew
 from batchneuron.workers.docket import Docket, explain_end, tell_found
@@ -36,6 +36,7 @@ AHEAD = 3  # shards in a worker's hands: one being tokenised, one on the device,
 _POLL_S = 0.5
 _PAUSE_S = 0.05
 _ELSEWHERE = "what is done stays: run the same command again, here or on another instance"
+_MUTE = "see above what the workers wrote as they started; try fewer workers, if memory ran out"
 
 
 @dataclass(slots=True)
@@ -59,6 +60,8 @@ class Supervisor:
     _roster: Roster = field(init=False)
     _watchdog: Watchdog = field(init=False)
     _error: BatchNeuronError | None = None
+    _has_started: bool = False
+    """Whether any worker was ever ready."""
 
     def run(self, shards: Sequence[Shard]) -> None:
         """Do the shards.
@@ -141,7 +144,7 @@ class Supervisor:
     def _act(self, each: Member, event: Event, handout: HandOut) -> None:
         match event:
             case WorkerReady():
-                each.is_ready = True
+                each.is_ready = self._has_started = True
             case PartDone(shard=index):
                 each.shards = [shard for shard in each.shards if shard.index != index]
                 self._roster.note_part(each.core)
@@ -202,7 +205,10 @@ class Supervisor:
             self._judge(dead, failure)
 
     def _judge(self, dead: Member, failure: Failure) -> None:
-        """Try the core again, or give it up; the last one takes the job with it."""
+        """Try the core again, or give it up; the last one takes the job with it.
+
+        Where no worker ever got so far as to say a word, the next run will not fare better.
+        """
         retired = self._roster.put_back_failed(dead.core, failure, was_ready=dead.is_ready)
         if retired is None:
             return
@@ -210,7 +216,11 @@ class Supervisor:
         if not len(self._roster) and all(each.is_told_to_end for each in self._workers):
             why = "was lost" if failure.retires_core else "could not start" if not dead.is_ready else "failed"
             where = f"no core is left: core {dead.core.index} {why}"
-            self._stop(rebuild_error(failure, where, _ELSEWHERE))
+            is_mute = dead.failure is None and not self._has_started
+            text = failure.message.partition("\n")[0]
+            self._stop(
+                BackendError(text, where, _MUTE) if is_mute else rebuild_error(failure, where, _ELSEWHERE)
+            )
 
     def _has_other_core(self, each: Member) -> bool:
         return any(other.core.index != each.core.index and other.hand.is_placed for other in self._workers)

@@ -25,7 +25,15 @@ from batchneuron.errors import BatchNeuronError
 from batchneuron.planning.plan import Shard
 from batchneuron.stages.runner import Encoded, Predicted, Runner, open_runner
 from batchneuron.workers.case import Assignment
-from batchneuron.workers.events import BatchDone, Event, Failure, ShardFailed, WorkerBroken, WorkerReady
+from batchneuron.workers.events import (
+    BatchDone,
+    Event,
+    Failure,
+    PartDone,
+    ShardFailed,
+    WorkerBroken,
+    WorkerReady,
+)
 from batchneuron.workers.pulse import COMPUTING, FINISHING, READING, Pulse
 from batchneuron.workers.work_order import WorkOrder
 
@@ -107,6 +115,15 @@ class _Stage(Generic[_Made]):
     run: Callable[[Any], _Made]
 
 
+def run_one(runner: Runner, given: Assignment) -> PartDone | ShardFailed:
+    """The whole way of one shard in the calling thread, which gives the same part."""
+    pulse = runner.pulse
+    read = _Stage(pulse, READING, lambda _: runner.encode(given.shard, given.case))
+    encoded = _do(read, given.shard, given)
+    predicted = _do(_Stage(pulse, COMPUTING, runner.execute), given.shard, encoded)
+    return _do(_Stage(pulse, FINISHING, runner.finish), given.shard, predicted)
+
+
 def _do(stage: _Stage[_Result], shard: Shard, value: Any) -> _Result | ShardFailed:
     """What the stage makes of a value; what has failed already stays so."""
     if isinstance(value, ShardFailed):
@@ -117,14 +134,20 @@ def _do(stage: _Stage[_Result], shard: Shard, value: Any) -> _Result | ShardFail
 
 
 def attempt(call: Callable[[], _Result]) -> _Result | Failure:
-    """What the call returns, or its exception as plain values; the worker's one broad except."""
+    """What the call returns, or its exception as plain values; the worker's one broad except.
+
+    A panic in a library written in Rust is no `Exception` (pyo3: PanicException), and the thread that it ends
+    would be waited for.
+    """
     try:
         return call()
-    except Exception as error:  # noqa: BLE001  # the worker's main: each failure becomes an event
+    except KeyboardInterrupt:  # a worker's process is deaf to it: it is the second Ctrl-C of `workers: 0`
+        raise
+    except BaseException as error:  # noqa: BLE001  # the worker's main: each failure becomes an event
         return describe_failure(error)
 
 
-def describe_failure(error: Exception) -> Failure:
+def describe_failure(error: BaseException) -> Failure:
     """An exception as plain values; one that is not ours is a bug, worth a second try all the same."""
     known = isinstance(error, BatchNeuronError)
     return Failure(

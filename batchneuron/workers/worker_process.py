@@ -72,6 +72,7 @@ class WorkerProcess:
         """Wait for its end; one that closed its pipe and lives on holds a core, and is killed."""
         self.process.join(_GRACE_S)
         self.process.kill()
+        self.process.join(_GRACE_S)
         self.connection.close()
         return Death(_describe_end(self.process.exitcode))
 
@@ -112,12 +113,15 @@ class ProcessCrew:
 
 
 def _describe_end(code: int | None) -> Failure:
-    how = f"signal {signal.Signals(-code).name}" if code is not None and code < 0 else f"exit code {code}"
+    if code is None:
+        how = "was killed, and does not end"
+    else:
+        how = f"died with {f'signal {signal.Signals(-code).name}' if code < 0 else f'exit code {code}'}"
     is_killed = code == -signal.SIGKILL
     hint = "\n  → most likely memory ran out: try fewer workers" if is_killed else ""
     return Failure(
         error=WorkerFailed.__name__,
-        message=f"a worker died with {how}{hint}",
+        message=f"a worker {how}{hint}",
         exit_code=WorkerFailed.exit_code,
         retryable=True,
         traceback="",

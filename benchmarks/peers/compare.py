@@ -64,7 +64,9 @@ def main() -> None:
     limits = measure_limit()
     report = {
         "machine": name_machine(),
-        "limit_gflops": {kind: max(best, before["limit_gflops"].get(kind, 0)) for kind, best in limits.items()},
+        "limit_gflops": {
+            kind: max(best, before["limit_gflops"].get(kind, 0)) for kind, best in limits.items()
+        },
         "cells": kept + [asdict(cell) for cell in cells],
     }
     REPORT.write_text(json.dumps(report, indent=1) + "\n")

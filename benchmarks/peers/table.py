@@ -25,10 +25,10 @@ peers get batches of 32, or 128 of short texts. "of limit": share of the best ma
 product that the model's linear layers on real tokens came to. Memory is the proportional set size of all
 processes, at its peak. "set-up" is until work can begin; for batchneuron with its artifacts in place.
 
-"agreement" is with the first variant of a workload: cosine of vectors, share of equal answers. minilm is the real
-all-MiniLM-L6-v2; the others have random weights, whose labels are nearly even, so that bfloat16 picks another one
-now and then, and often among ten zero-shot labels. OpenVINO and optimum-intel
-choose bfloat16 by themselves on such a processor.
+"agreement" is with the first variant of a workload: cosine of vectors, share of equal answers. minilm is the
+real all-MiniLM-L6-v2; the others have random weights, whose labels are nearly even, so that bfloat16 picks
+another one now and then, and often among ten zero-shot labels. OpenVINO and optimum-intel choose bfloat16 by themselves
+on such a processor.
 """
 
 

@@ -80,6 +80,16 @@ class Agent:
         answer: dict[str, Any] = json.loads(done.stdout)
         return answer
 
+    def submit_and_wait(self, *arguments: str) -> Command:
+        """`batchneuron submit --wait` at work."""
+        words = [*self.program, "submit", *arguments, "--wait"]
+        return Command(words, self.folder / "waiting.txt", count_parts, {"TMPDIR": str(self.folder)})
+
+    def list_jobs(self) -> list[str]:
+        """Ids of the jobs that were submitted; moto ends them at once."""
+        found = boto3.client("batch").list_jobs(jobQueue=QUEUE, jobStatus="SUCCEEDED")
+        return [job["jobId"] for job in found["jobSummaryList"]]
+
     def list_children(self, job_id: str) -> list[int | None]:
         """Array indices of a job's children; of a plain job None."""
         job = boto3.client("batch").describe_jobs(jobs=[job_id])["jobs"][0]

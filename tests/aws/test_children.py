@@ -82,6 +82,23 @@ def test_two_children_share_an_array_job_and_both_end_well(agent, job):
     assert agent.submit(job, *FLAGS)["job"] is None
 
 
+def test_submit_waits_until_the_children_have_done_it_all(agent, job):
+    waiting = agent.submit_and_wait(job, *FLAGS, "--array-size", "2")
+    wait_until(waiting, agent.list_jobs)
+
+    assert agent.run(agent.list_jobs()[0]) == [0, 0]
+    assert waiting.wait(60) == 0, waiting.stderr
+    assert f"{PARTS} of {PARTS} shards" in waiting.stderr
+    require_every_row_once()
+
+
+def test_submit_waits_for_a_job_that_no_child_does(agent, job):
+    waiting = agent.submit_and_wait(job, *FLAGS)
+
+    assert waiting.wait(120) == 75
+    assert "submit it again" in waiting.stderr
+
+
 @pytest.mark.case(48)
 def test_a_child_that_never_starts_one_that_is_killed_and_one_that_runs_twice(agent, job):
     job_id = agent.submit(job, *FLAGS, "--array-size", "4")["job_id"]

@@ -45,8 +45,9 @@ def test_a_dry_run_prints_the_exact_requests_and_does_nothing(call, job):
         {"type": "MEMORY", "value": str(786432 - 31457)},
     ]
     assert (properties["user"], properties["readonlyRootFilesystem"]) == ("10001:10001", True)
+    assert {"name": "AWS_DEFAULT_REGION", "value": "us-east-1"} in properties["environment"]
     assert [tuple(rule.values()) for rule in asked["definition"]["retryStrategy"]["evaluateOnExit"]] == [
-        ("Host EC2*", "RETRY"), ("75", "RETRY"), ("137", "RETRY"), ("CannotPull*", "RETRY"), ("*", "EXIT"),
+        ("Host EC2*", "RETRY"), ("75", "RETRY"), ("137", "RETRY"), ("Cannot*", "RETRY"), ("*", "EXIT"),
     ]  # fmt: skip
     assert asked["job"]["arrayProperties"] == {"size": 3}
     assert asked["job"]["containerOverrides"]["command"] == [

@@ -8,6 +8,7 @@ from batchneuron.aws.clients import Aws
 from batchneuron.aws.render import render_news
 from batchneuron.aws.wait import Pause, wait_for_job
 from batchneuron.errors import BackendError, DataError, Incomplete, SpecError
+from batchneuron.ledger.finish import finish_run
 from batchneuron.ledger.run_folder import RunFolder
 from batchneuron.ledger.run_record import Lease
 from batchneuron.stores.local import LocalStore
@@ -72,7 +73,7 @@ def finish(folder):
     for shard in PLAN.shards:
         if shard.index not in folder.list_committed(record):
             commit(folder, record, shard.index)
-    folder.write_manifest(record, PLAN, {})
+    finish_run(folder, record, PLAN, {}, folder.list_parts(record))
 
 
 def test_it_ends_when_the_output_is_done_whatever_batch_thinks(folder):

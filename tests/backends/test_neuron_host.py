@@ -2,6 +2,7 @@
 
 import os
 import pickle
+from unittest import mock
 
 import pytest
 
@@ -12,6 +13,7 @@ from batchneuron.backends.neuron_trace import TraceBackend
 from batchneuron.errors import BackendError
 from batchneuron.model import resolve_model
 from batchneuron.spec.sections import BackendSpec, InputSpec, JobSpec, ModelSpec, OutputSpec
+from batchneuron.user_cache import user_cache
 from tests.backends.neuron_machines import GIB, inf2_48xlarge, make_places, set_listed, trn2_48xlarge
 
 TRACE = {"torch-neuronx": "2.9.0.2.15.32035", "neuronx-cc": "2.28.7631.0", "torch": "2.9.1"}
@@ -147,6 +149,29 @@ def test_compiling_and_running_agree_on_all_that_is_in_a_neffs_key(tmp_path):
     assert "TORCH_NEURONX_COMPILE_ONLY" not in workers[0].environment
     caches = {worker.environment["TORCH_NEURONX_NEFF_CACHE_DIR"] for worker in workers}
     assert len(caches) == 64
+
+
+def test_a_process_that_becomes_a_worker_has_its_core_and_its_cache_whatever_a_user_has_set(tmp_path):
+    backend = native(make_places(tmp_path, listed=trn2_48xlarge(2)))
+    worker = backend.list_cores()[2].environment
+    theirs = {
+        "NEURON_RT_VISIBLE_CORES": "2-3",
+        "TORCH_NEURONX_NEFF_CACHE_DIR": str(tmp_path / "theirs"),
+        "NEURON_CC_FLAGS": "--optlevel 3",
+        "TORCH_DEVICE_BACKEND_AUTOLOAD": "0",
+        "OMP_NUM_THREADS": "3",
+    }
+
+    with mock.patch.dict(os.environ, theirs):
+        for name in ("first", "again"):
+            backend = native(make_places(tmp_path / name, listed=trn2_48xlarge(2)))
+            backend.host.adopt_worker(backend._worker_environment())
+        made = dict(os.environ)
+
+    assert made["OMP_NUM_THREADS"] == "3"
+    named = worker.keys() - {"OMP_NUM_THREADS", "RAYON_NUM_THREADS"}
+    assert {name: made[name] for name in named} == {name: worker[name] for name in named}
+    assert made["TORCH_NEURONX_NEFF_CACHE_DIR"] == str(user_cache() / "neff/core-2/cache")
 
 
 @pytest.mark.parametrize("make", [trace, native])

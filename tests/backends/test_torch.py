@@ -1,6 +1,7 @@
 """The torch backend: the model's own numbers, one shape at a time, and no random heads."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -49,6 +50,16 @@ def make_batch(executable, tokens=TOKENS[:3]):
     return [
         items.make_input(name, picks, executable.shape.sequence_length) for name in executable.input_names
     ]
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_it_has_one_thread_unless_it_is_told_otherwise(request_, threads, monkeypatch):
+    monkeypatch.setattr(torch, "set_num_threads", (told := []).append)
+    backend = TorchBackend(BackendSpec(), ModelSpec(), *([threads] if threads > 1 else []))
+
+    backend.load(Path("none"), SHAPE, request_)
+
+    assert told == [threads]
 
 
 def test_it_gives_the_model_s_own_numbers(executables, classifier):

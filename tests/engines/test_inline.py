@@ -2,6 +2,7 @@
 
 from types import SimpleNamespace
 
+import numpy as np
 import psutil
 import pytest
 
@@ -9,10 +10,11 @@ from batchneuron.backends.backend import Core
 from batchneuron.engines import count_workers, deal_cpus, open_engine
 from batchneuron.engines.inline import InlineEngine
 from batchneuron.engines.processes import ProcessEngine
-from batchneuron.errors import Incomplete
+from batchneuron.errors import BatchNeuronError, Incomplete
 from batchneuron.planning.prepare import prepare
 from batchneuron.run import Watch, run_job
-from batchneuron.workers.events import BatchDone, PartDone
+from batchneuron.tasks.text_classification import TextClassification
+from batchneuron.workers.events import BatchDone, PartDone, RowIsolated
 from tests.faults.harness import read_rows
 
 
@@ -50,6 +52,60 @@ def test_it_stops_between_two_shards_and_goes_on_later(make_spec, tmp_path):
     assert len(parts) == 2
     assert len(summary.done_now) == summary.shards - 2
     assert read_rows(tmp_path / "out")["_row"].to_pylist() == list(range(42))
+
+
+def raise_at(monkeypatch, scores):
+    """Let the decoder raise where one of these scores comes out."""
+    decode = TextClassification.decode
+
+    def decode_or_raise(self, items, rows, outputs):
+        if np.isin(outputs.stack(0).max(-1), scores).any():
+            raise ValueError("this row is odd")
+        return decode(self, items, rows, outputs)
+
+    monkeypatch.setattr(TextClassification, "decode", decode_or_raise)
+
+
+def test_a_row_whose_call_raises_is_rejected_and_the_others_are_as_they_were(
+    make_spec, tmp_path, monkeypatch
+):
+    run_job(make_spec())
+    calm = read_rows(tmp_path / "out")
+    raise_at(monkeypatch, [calm["score"][row].as_py() for row in (17, 25)])
+
+    summary = run_job(make_spec("errors.max_rejected=2"), overwrite=True)
+
+    message = "ValueError: this row is odd, on this row alone"
+    assert summary.isolated == (
+        RowIsolated(1, 17, "worker_crash", message),
+        RowIsolated(2, 25, "worker_crash", message),
+    )
+    rows, others = read_rows(tmp_path / "out"), [row for row in range(42) if row not in (17, 25)]
+    assert [rows["_error"][row].as_py()["message"] for row in (17, 25)] == [message] * 2
+    for name in ("label", "score", "_error"):
+        assert rows[name].take(others).equals(calm[name].take(others))
+
+
+def test_an_exception_of_every_row_is_told_with_its_traceback(make_spec, tmp_path, monkeypatch):
+    run_job(make_spec())
+    raise_at(monkeypatch, read_rows(tmp_path / "out")["score"].to_pylist())
+
+    with pytest.raises(BatchNeuronError, match=r"(?s)9 rows of it.*decode_or_raise.*report it") as stopped:
+        run_job(make_spec("errors.max_rejected=0.9"), overwrite=True)
+
+    assert stopped.value.exit_code == 70
+
+
+def test_an_error_of_the_listener_is_raised_as_it_is(make_spec):
+    class Enough(Exception):
+        """Of the caller's own."""
+
+    def complain(event):
+        if isinstance(event, BatchDone):
+            raise Enough
+
+    with pytest.raises(Enough):
+        run_job(make_spec(), watch=Watch(on_event=complain))
 
 
 def test_zero_workers_mean_this_process_and_more_workers_than_cores_share_them(make_spec):

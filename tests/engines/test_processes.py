@@ -2,13 +2,15 @@
 
 import os
 import shutil
+from types import SimpleNamespace
 
 import multiprocess
 import numpy as np
 import pytest
 
+from batchneuron.backends.backend import Core
 from batchneuron.backends.machine import list_cpus
-from batchneuron.engines import open_engine
+from batchneuron.engines import choose_aside, open_engine
 from batchneuron.errors import ModelError, SourceChanged
 from batchneuron.planning.prepare import prepare
 from batchneuron.run import Watch, open_run, run_job
@@ -53,6 +55,24 @@ def test_a_worker_has_one_cpu_and_one_torch_thread(make_spec):
         "TOKENIZERS_PARALLELISM": "false",
     }
     process.join(10)
+
+
+def list_own_cpus():
+    return os.sched_getaffinity(0)
+
+
+def test_what_is_done_before_there_are_workers_has_all_cpus(make_spec):
+    aside = choose_aside(prepare(make_spec()).backend, 2, None)
+
+    assert aside(list_own_cpus, "test") == set(list_cpus())
+
+
+def test_on_cores_of_which_only_one_process_can_have_each_it_has_the_first_one_s(monkeypatch):
+    cpus = list_cpus()
+    cores = tuple(Core(index, (cpu,), is_exclusive=True) for index, cpu in enumerate(cpus))
+    backend = SimpleNamespace(list_cores=lambda: cores)
+
+    assert choose_aside(backend, "auto", None)(list_own_cpus, "test") == {cpus[0]}
 
 
 def test_workers_own_different_cpus(make_spec):

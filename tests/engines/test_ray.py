@@ -247,5 +247,5 @@ def test_no_workers_are_refused(make_spec):
 def test_without_ray_the_message_says_what_to_install(make_spec, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
 
-    with pytest.raises(BackendError, match=r"pip install 'batchneuron\[ray\]'"):
+    with pytest.raises(BackendError, match=r"pip install '\.\[ray\]'"):
         run_job(make_spec("backend.workers=1"), cluster=Cluster())

@@ -98,7 +98,7 @@ CASES = (
     Case(41, "a row that crashes, hangs, throws", FAKE, "found by bisection; its neighbours are predicted"),
     Case(42, "a worker that hangs", OS, "stack dumped, killed, another; then as 41"),
     Case(43, "a worker killed for memory", OS, "another; twice, then as 41; then 75"),
-    Case(44, "workers that die at the start", FAKE, "stopped after three alike"),
+    Case(44, "workers that die at the start", FAKE, "stopped after three alike; 78 if none was ever ready"),
     Case(45, "a core lost, fewer than asked", FAKE, "the rest go on; none left, 75"),
     Case(46, "an artifact cut, altered, built twice", FX, "never loaded, built again; published whole"),
     Case(

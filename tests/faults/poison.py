@@ -1,7 +1,7 @@
 """The light command line, over a program and a tokenizer that some texts are too much for.
 
-What a text says happens when it is computed, or encoded: a segmentation fault, an endless loop, a kill as
-by the OOM killer, memory that cannot be had, an exception.
+What a text says happens when it is computed, encoded or decoded: a segmentation fault, an endless loop, a
+kill as by the OOM killer, memory that cannot be had, an exception, a panic.
 """
 
 from __future__ import annotations
@@ -12,22 +12,33 @@ import signal
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
 from batchneuron.backends.torch_eager import TorchBackend
 from batchneuron.cli import main
 from batchneuron.planning.shapes import Shape
-from batchneuron.stages.items import TaskItems, Tensor
+from batchneuron.stages.items import Items, Outputs, TaskItems, Tensor
 from batchneuron.stages.tokenize import Limit
 from batchneuron.tasks import text_classification
+from batchneuron.tasks.task import Decoded
+from batchneuron.tasks.text_classification import TextClassification
 from tests.faults.light import LightExecutable, LightTokenizer
 
 _FAR_TOO_MUCH = 1 << 50
 
 
+class Panic(BaseException):
+    """What pyo3 makes of a panic in Rust: no `Exception`."""
+
+
 def _refuse() -> None:
     raise ValueError("this row is odd")
+
+
+def _panic() -> None:
+    raise Panic("this row is odd")
 
 
 DEEDS = {
@@ -38,6 +49,7 @@ DEEDS = {
     b"<oom kill>": lambda: os.kill(os.getpid(), signal.SIGKILL),
     b"<no memory>": lambda: np.ones(_FAR_TOO_MUCH),
     b"<exception>": _refuse,
+    b"<panic>": _panic,
 }
 
 
@@ -65,14 +77,24 @@ class PoisonableTokenizer(LightTokenizer):
         return super().encode(texts, pairs, limit)
 
 
+def decode_or_die(self: TextClassification, items: Items, rows: int, outputs: Outputs) -> Decoded:
+    """The task's own way, once no text that says `<at decode>` has done its deed."""
+    tokens = items.tensors["input_ids"]
+    for start, end in pairwise(tokens.offsets):
+        _do_deed(tokens.values[start:end].astype(np.uint8).tobytes(), "decode")
+    return decode(self, items, rows, outputs)
+
+
 def _do_deed(text: bytes, stage: str = "execute") -> None:
-    if (b"<at encode>" in text) == (stage == "encode"):
+    if stage == next((at for at in ("encode", "decode") if f"<at {at}>".encode() in text), "execute"):
         for word, deed in DEEDS.items():
             if word in text:
                 deed()
 
 
 text_classification.Tokenizer = PoisonableTokenizer
+decode = TextClassification.decode
+TextClassification.decode = decode_or_die
 TorchBackend.load = lambda _self, _folder, shape, _request: PoisonableExecutable(shape)
 
 if __name__ == "__main__":

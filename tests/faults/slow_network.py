@@ -23,12 +23,18 @@ class Network:
     """Of the connections in order: those that get no answer, ever."""
     crawls: frozenset[int]
     """Those of a kilobyte a second."""
+    is_down: bool = False
+    """While it is, every connection ends at once."""
     met: Counter[str] = field(default_factory=Counter)
     _opened: int = 0
 
     def take(self, ours: socket.socket) -> None:
         """One connection, in a thread of its own."""
         number, self._opened = self._opened, self._opened + 1
+        if self.is_down:
+            self.met["down"] += 1
+            ours.close()
+            return
         if number in self.hangs:
             self.met["hang"] += 1
             self._swallow(ours)
@@ -48,7 +54,7 @@ class Network:
 
     def _pump(self, source: socket.socket, sink: socket.socket, is_slow: bool) -> None:
         with contextlib.suppress(OSError):
-            while content := source.recv(256 if is_slow else 65536):
+            while (content := source.recv(256 if is_slow else 65536)) and not self.is_down:
                 if is_slow:
                     time.sleep(len(content) / SLOW_BYTES_PER_S)
                 sink.sendall(content)

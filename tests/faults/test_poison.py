@@ -1,4 +1,4 @@
-"""Rows that kill whoever computes or encodes them, through the real command with two workers.
+"""Rows that kill whoever encodes, computes or decodes them, through the real command with two workers.
 
 The poison is real: a null pointer is read, a process is stopped, killed, out of memory. All other rows
 must come out with the bits that they have in a run whose program does not mind.
@@ -6,6 +6,7 @@ must come out with the bits that they have in a run whose program does not mind.
 
 import json
 import re
+import signal
 from pathlib import Path
 
 import pyarrow as pa
@@ -21,7 +22,12 @@ POISON = (str(Path(__file__).with_name("poison.py")),)
 ROWS = 2048
 SHARD_ROWS = 512  # the parent encodes the first 256 of a shard to plan by, and would die of those
 LINE = "entry {:04} of a catalogue of things"
-CRASHES = {"segfault": "SIGSEGV", "abort": "SIGABRT", "exception": "this row is odd"}
+CRASHES = {
+    "segfault": "SIGSEGV",
+    "abort": "SIGABRT",
+    "exception": "this row is odd",
+    "panic": "Panic: this row is odd",
+}
 
 
 def write_rows(folder: Path, poison: dict[int, str]) -> Path:
@@ -72,7 +78,7 @@ def count_restarts(stderr: str) -> int:
 
 
 @pytest.mark.case(41)
-@pytest.mark.parametrize("kind", ["segfault", "abort", "exception"])
+@pytest.mark.parametrize("kind", ["segfault", "abort", "exception", "panic"])
 def test_a_row_that_crashes_its_worker_is_rejected_and_its_batch_is_not(kind, tmp_path):
     job, stderr = Poisoned(tmp_path, {300: f"<{kind}>"}).require_isolated("worker_crash")
 
@@ -107,7 +113,28 @@ def test_several_in_one_batch_and_in_one_shard_are_all_found(tmp_path):
 
 
 def test_a_row_that_crashes_the_tokenizer_is_rejected(tmp_path):
-    Poisoned(tmp_path, {300: "<at encode><segfault>", 900: "<segfault>"}).require_isolated("worker_crash")
+    poison = {300: "<at encode><segfault>", 900: "<segfault>", 1500: "<at encode><panic>"}
+
+    Poisoned(tmp_path, poison).require_isolated("worker_crash")
+
+
+def test_a_row_that_crashes_the_decoder_is_rejected(tmp_path):
+    poison = {300: "<at decode><segfault>", 900: "<segfault>", 1500: "<at decode><exception>"}
+
+    Poisoned(tmp_path, poison).require_isolated("worker_crash")
+
+
+def test_a_row_that_never_comes_out_of_the_decoder_is_rejected(tmp_path):
+    Poisoned(tmp_path, {300: "<at decode><hang>"}, "errors.hang_s=2").require_isolated("worker_hang")
+
+
+def test_without_workers_a_row_whose_call_raises_is_rejected_all_the_same(tmp_path):
+    poison = {300: "<exception>", 301: "<panic>", 900: "<at encode><panic>", 1500: "<at decode><exception>"}
+
+    _, stderr = Poisoned(tmp_path, poison, "backend.workers=0").require_isolated("worker_crash")
+
+    assert count_restarts(stderr) == 0
+    assert "row 300 is rejected: ValueError: this row is odd, on this row alone" in stderr
 
 
 def test_a_replay_leaves_such_rows_alone(tmp_path):
@@ -116,6 +143,24 @@ def test_a_replay_leaves_such_rows_alone(tmp_path):
     verified = job.start(["verify", str(job.output), "--replay", "100%"])
 
     assert verified.wait(120) == 0, verified.stderr
+
+
+def test_a_row_that_kills_whoever_holds_programs_against_the_reference_is_rejected_like_any_other(tmp_path):
+    _, stderr = Poisoned(
+        tmp_path, {0: "<segfault>"}, "backend.precision=bfloat16", "backend.parity_rows=64"
+    ).require_isolated("worker_crash")
+
+    before, agrees, _ = stderr.partition("agrees with the reference")
+    assert agrees
+    assert before.count("Fatal Python error: Segmentation fault") == 1
+
+
+def test_a_row_that_kills_the_command_itself_leaves_word_of_where(tmp_path):
+    _, command, code = Poisoned(tmp_path, {5: "<at encode><segfault>"}).run()
+
+    assert code == -signal.SIGSEGV
+    assert "Fatal Python error: Segmentation fault" in command.stderr
+    assert "_sample_items" in command.stderr
 
 
 def test_an_input_that_is_all_poison_ends_the_job_soon(tmp_path):

@@ -31,15 +31,15 @@ def test_a_part_that_a_stale_listing_hides_costs_a_lost_race(make_spec, tmp_path
 
     def list_stale(store, folder):
         found = real(store, folder)
-        if folder != "data" or hidden or not found:
-            return found
+        if folder != "data" or len(hidden) == 2 or not found:
+            return found  # a run lists before it begins, and once more before its first shard
         hidden.append(found[0])
         return found[1:]
 
     monkeypatch.setattr(LocalStore, "list", list_stale)
     summary = run_job(make_spec())
 
-    assert len(hidden) == 1 and summary.done_twice == 1
+    assert len(hidden) == 2 and summary.done_twice == 1
     assert before.items() <= digest_parts(tmp_path / "out").items()
     assert verify_folder(str(tmp_path / "out")).is_whole
 

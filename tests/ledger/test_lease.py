@@ -1,7 +1,6 @@
 """Leases: believed for as long as they change, by the observer's own clock, and never in the way."""
 
 import os
-import socket
 from dataclasses import replace
 
 import pytest
@@ -9,7 +8,9 @@ import pytest
 from batchneuron.ledger.lease import DEAD_AFTER_S, RENEW_S, Claims, Lookout
 from batchneuron.ledger.run_folder import RunFolder
 from batchneuron.ledger.run_record import Lease
+from batchneuron.stores import scratch
 from batchneuron.stores.local import LocalStore
+from batchneuron.stores.scratch import name_host
 from batchneuron.workers.events import PartDone, StageSeconds
 from tests.ledger.test_run_folder import FINGERPRINT, PLAN, commit
 
@@ -44,6 +45,18 @@ def part_of(index, *, created=True, seconds=1.0):
     return PartDone(index, 1, 0, 0, 1, 1, 1, "", created, StageSeconds(seconds))
 
 
+@pytest.fixture
+def listings(folder, monkeypatch):
+    """How often the parts were listed."""
+    counted, list_committed = [], RunFolder.list_committed
+    monkeypatch.setattr(
+        RunFolder,
+        "list_committed",
+        lambda self, record: counted.append(None) or list_committed(self, record),
+    )
+    return counted
+
+
 @pytest.mark.case(29)
 def test_a_lease_dies_when_it_has_not_changed_for_three_periods_of_the_observer(clock):
     lookout = Lookout(clock)
@@ -67,9 +80,17 @@ def test_whoever_begins_to_look_believes_an_old_lease_at_first(clock):
 
 
 def test_a_lease_of_a_process_of_this_host_that_is_gone_is_dead_at_once(clock):
-    here = replace(ELSEWHERE, host=socket.gethostname(), pid=os.getpid())
+    here = replace(ELSEWHERE, host=name_host(), pid=os.getpid())
 
     assert Lookout(clock).find_live([here, replace(here, slot="b", pid=DEAD_PID)]) == (here,)
+
+
+def test_a_process_of_another_container_with_this_hosts_name_may_live(clock, tmp_path, monkeypatch):
+    """Process numbers are a container's own: another's process 7 is not this one's."""
+    here = replace(ELSEWHERE, host=name_host(), pid=DEAD_PID)
+    monkeypatch.setattr(scratch, "_PID_NAMESPACE", tmp_path)
+
+    assert Lookout(clock).find_live([here]) == (here,)
 
 
 def test_runners_see_what_the_others_hold_and_what_is_done(folder, record, clock):
@@ -90,6 +111,50 @@ def test_runners_see_what_the_others_hold_and_what_is_done(folder, record, clock
     one.look()
     assert (two.held, two.done) == ({1}, {0})
     assert (one.held, one.done) == ({3}, {0})
+
+
+def test_what_others_did_who_came_and_went_is_seen_at_the_first_look_and_not_asked_for_again(
+    folder, record, clock, listings
+):
+    """Between the plan and the first shard there may be minutes of compiling."""
+    commit(folder, record, 1)
+    claims = Claims(folder, record, clock)
+    for _ in range(3):
+        claims.keep_up()
+        clock.now_s += RENEW_S
+
+    assert (claims.done, claims.others) == ({1}, 0)
+    assert len(listings) == 1
+
+
+def test_whoever_finds_a_part_there_looks_for_others_though_nobody_holds_a_lease(
+    folder, record, clock, listings
+):
+    claims = Claims(folder, record, clock)
+    claims.keep_up()
+    for index in (0, 1):
+        commit(folder, record, index)
+    claims.note(part_of(0, created=True))
+    claims.keep_up()
+    assert claims.done == frozenset()
+
+    claims.note(part_of(1, created=False))
+    claims.keep_up()
+
+    assert claims.done == {0, 1}
+    assert len(listings) == 2
+
+
+def test_a_listing_that_fails_is_done_again(folder, record, clock, monkeypatch):
+    commit(folder, record, 1)
+    claims = Claims(folder, record, clock)
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "list_committed", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            claims.look()
+    claims.look()
+
+    assert claims.done == {1}
 
 
 def test_a_lease_is_renewed_each_period_even_if_nothing_changes(folder, record, clock):

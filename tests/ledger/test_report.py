@@ -9,18 +9,20 @@ import pyarrow.parquet as pq
 import pytest
 
 from batchneuron.errors import ColumnMissing, DataError
+from batchneuron.ledger.found import find_run
 from batchneuron.ledger.report import (
     Rejected,
     compare_labels,
     iter_rejected,
-    open_folder,
     read_preview,
     read_speed,
 )
+from batchneuron.ledger.run_names import DATA, PROGRESS
 from batchneuron.ledger.run_record import Progress
-from batchneuron.ledger.status import read_status
+from batchneuron.ledger.status import describe_run, read_status
 from batchneuron.run import run_job
 from batchneuron.spec.parse import parse_spec
+from batchneuron.stores.local import LocalStore
 from batchneuron.tasks import OPTIONS
 from tests.tiny import make_texts
 
@@ -85,7 +87,8 @@ def test_a_finished_run(run):
 
 
 def test_an_unfinished_run_and_what_does_not_belong(copy):
-    folder, record = open_folder(str(copy))
+    found = find_run(str(copy))
+    folder, record = found.folder, found.record
     plan = folder.read_plan(record)
     (copy / ".batchneuron" / "manifest.json").unlink()
     sorted((copy / "data").iterdir())[1].unlink()
@@ -100,7 +103,7 @@ def test_an_unfinished_run_and_what_does_not_belong(copy):
 
 
 def test_what_it_cost(run):
-    speed = read_speed(run.output)
+    speed = read_speed(find_run(run.output))
 
     assert speed is not None
     slots, tokens = sum(part.slots for part in run.done_now), sum(part.tokens for part in run.done_now)
@@ -122,12 +125,13 @@ def test_tokens_and_truncation_by_hand(run, table):
 
 
 def test_a_part_that_another_runner_had_made_first_is_counted_once(copy, run):
-    folder, record = open_folder(str(copy))
+    found = find_run(str(copy))
+    folder, record = found.folder, found.record
     (copy / ".batchneuron" / "manifest.json").unlink()
     late = replace(run.done_now[0], created=False, truncated=1000, rejected=1000)
     folder.write_progress(record, Progress("zz", 1.0, (late,)))
 
-    speed = read_speed(str(copy))
+    speed = read_speed(find_run(str(copy)))
 
     assert speed is not None
     assert speed.truncated == sum(part.truncated for part in run.done_now)
@@ -137,26 +141,26 @@ def test_a_part_that_another_runner_had_made_first_is_counted_once(copy, run):
 def test_a_run_without_parts_has_no_speed(copy):
     shutil.rmtree(copy / ".batchneuron" / "progress")
 
-    assert read_speed(str(copy)) is None
+    assert read_speed(find_run(str(copy))) is None
 
 
 def test_a_preview_is_the_first_rows_without_errors_and_vectors(run, table):
-    preview = read_preview(run.output, 3)
+    preview = read_preview(find_run(run.output), 3)
 
     assert preview.column_names == ["_row", "text", "input_label", "stars", "label", "score"]
     assert preview.to_pylist() == table.select(preview.column_names).slice(0, 3).to_pylist()
 
 
 def test_a_preview_goes_on_into_the_next_part(run):
-    assert read_preview(run.output, 30)["_row"].to_pylist() == list(range(30))
+    assert read_preview(find_run(run.output), 30)["_row"].to_pylist() == list(range(30))
 
 
 def test_a_preview_of_no_rows_has_the_columns(run):
-    assert read_preview(run.output, 0).num_rows == 0
+    assert read_preview(find_run(run.output), 0).num_rows == 0
 
 
 def test_labels_against_a_column_that_was_carried(run, table):
-    agreement = compare_labels(run.output, "input_label")
+    agreement = compare_labels(find_run(run.output), "input_label")
 
     pairs = list(zip(table["label"].to_pylist(), table["input_label"].to_pylist(), strict=True))
     both = [(label, known) for label, known in pairs if label is not None and known is not None]
@@ -167,20 +171,50 @@ def test_labels_against_a_column_that_was_carried(run, table):
 
 
 def test_labels_against_numbers(run):
-    agreement = compare_labels(run.output, "stars")
+    agreement = compare_labels(find_run(run.output), "stars")
 
     assert (agreement.rows, agreement.equal, agreement.majority_rows) == (42 - len(NULLS), 0, 1)
 
 
 def test_labels_against_a_column_that_is_not_there(run):
     with pytest.raises(ColumnMissing, match=r"no column 'gold'.*\n.*input_label"):
-        compare_labels(run.output, "gold")
+        compare_labels(find_run(run.output), "gold")
+
+
+def test_a_report_reads_each_thing_once(run, monkeypatch):
+    listed, real = [], LocalStore.list
+    monkeypatch.setattr(LocalStore, "list", lambda store, name: listed.append(name) or real(store, name))
+    found = find_run(run.output)
+
+    describe_run(found), read_speed(found), read_preview(found, 3), compare_labels(found, "stars")
+
+    assert sorted(listed) == [PROGRESS, DATA]
+
+
+def test_only_parts_with_rejected_rows_are_opened(run, monkeypatch):
+    opened, real = [], LocalStore.open_table
+
+    def open_table(store, name):
+        opened.append(name)
+        return real(store, name)
+
+    monkeypatch.setattr(LocalStore, "open_table", open_table)
+
+    assert {row.part for row in iter_rejected(find_run(run.output))} == set(opened)
+    assert len(opened) < run.shards
+
+
+def test_rejected_rows_are_found_without_a_manifest(copy):
+    (copy / ".batchneuron/manifest.json").write_bytes(b"{")
+
+    assert [row.row for row in iter_rejected(find_run(str(copy)))] == list(NULLS)
 
 
 def test_every_rejected_row_is_listed_in_order(run):
-    folder, record = open_folder(run.output)
+    found = find_run(run.output)
+    folder, record = found.folder, found.record
     shards = folder.read_plan(record).shards
-    found = list(iter_rejected(run.output))
+    found = list(iter_rejected(find_run(run.output)))
 
     assert [rejected.row for rejected in found] == list(NULLS)
     for rejected in found:
@@ -189,7 +223,7 @@ def test_every_rejected_row_is_listed_in_order(run):
         assert f"part-{shard.index:05d}_" in rejected.part
 
 
-@pytest.mark.parametrize("read", [read_status, read_speed, lambda path: list(iter_rejected(path))])
+@pytest.mark.parametrize("read", [read_status, find_run])
 def test_a_folder_without_a_run(tmp_path, read):
     with pytest.raises(DataError, match="no run in this folder"):
         read(str(tmp_path))
@@ -200,10 +234,10 @@ def test_a_preview_before_anything_is_there(copy):
     shutil.rmtree(copy / "data")
 
     with pytest.raises(DataError, match="no part is committed yet"):
-        read_preview(str(copy), 3)
+        read_preview(find_run(str(copy)), 3)
 
 
 def test_a_preview_of_a_run_without_rows(make_spec, tmp_path):
     run_job(make_spec("input.limit=0"))
 
-    assert read_preview(str(tmp_path / "out"), 3).num_rows == 0
+    assert read_preview(find_run(str(tmp_path / "out")), 3).num_rows == 0

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchneuron.errors import OutputConflict
+from batchneuron.ledger.finish import finish_run
 from batchneuron.ledger.leftover import delete_old_parts, list_left
 from batchneuron.ledger.run_folder import FINGERPRINT_KEY, RunFolder, draft_run
 from batchneuron.ledger.run_names import find_shard, part_name
@@ -66,6 +67,10 @@ def commit(folder, record, index, **how):
         created=created,
         seconds=StageSeconds(0.1, 0.2, 0.3),
     )
+
+
+def finish(folder, record, plan, done):
+    return finish_run(folder, record, plan, done, folder.list_parts(record))
 
 
 def path_of(folder, record, index):
@@ -188,8 +193,8 @@ def test_strays_are_all_that_is_not_of_this_run(folder, record):
     for name in strays:
         (folder.store.root / "data" / name).write_text("x")
 
-    assert sorted(folder.list_strays(record)) == sorted(strays)
-    assert folder.list_committed(record) == {0}
+    parts, found = folder.list_data(record)
+    assert (parts.keys(), sorted(found)) == ({0}, sorted(strays))
 
 
 def test_progress_of_every_runner_is_kept_and_the_latest_word_of_each(folder, record):
@@ -226,7 +231,7 @@ def test_a_damaged_record_is_refused_and_not_a_crash(folder, record, name):
 def test_the_manifest_lists_every_part_with_its_bytes(folder, record):
     done = {index: commit(folder, record, index, rejected=index) for index in range(4)}
 
-    manifest = folder.write_manifest(record, PLAN, done)
+    manifest = finish(folder, record, PLAN, done)
 
     assert folder.read_manifest(record) == manifest
     assert (manifest.rows, manifest.rejected, manifest.fingerprint) == (42, 0 + 1 + 2 + 3, record.fingerprint)
@@ -244,14 +249,14 @@ def test_whoever_finishes_writes_the_same_manifest(tmp_path_factory, known, mist
     folder = RunFolder(LocalStore(tmp_path_factory.mktemp("out")))
     record = folder.create_run(FINGERPRINT, PLAN, {})
     done = {index: commit(folder, record, index, rejected=index) for index in range(4)}
-    folder.write_manifest(record, PLAN, done)
+    finish(folder, record, PLAN, done)
     path = folder.store.root / ".batchneuron" / "manifest.json"
     complete = path.read_bytes()
     path.unlink()
 
     reports = {index: done[index] for index in known}
     reports |= {index: replace(done[index], created=False, rejected=7, sha256="0" * 64) for index in mistaken}
-    folder.write_manifest(record, PLAN, reports)
+    finish(folder, record, PLAN, reports)
 
     assert path.read_bytes() == complete
     for word in (b"elapsed", b"seconds", b"host"):
@@ -261,15 +266,15 @@ def test_whoever_finishes_writes_the_same_manifest(tmp_path_factory, known, mist
 @pytest.mark.case(30)
 def test_two_finishers_write_the_same_and_a_part_made_again_is_listed_anew(folder, record):
     done = {index: commit(folder, record, index) for index in range(4)}
-    first = folder.write_manifest(record, PLAN, done)
+    first = finish(folder, record, PLAN, done)
     before = folder.store.read(".batchneuron/manifest.json")
 
-    assert folder.write_manifest(record, PLAN, {}) == first
+    assert finish(folder, record, PLAN, {}) == first
     assert folder.store.read(".batchneuron/manifest.json") == before
 
     path_of(folder, record, 2).unlink()
     again = commit(folder, record, 2)
-    second = folder.write_manifest(record, PLAN, {**done, 2: again})
+    second = finish(folder, record, PLAN, {**done, 2: again})
 
     assert folder.read_manifest(record) == second
     assert second.parts[2].sha256 == sha256(path_of(folder, record, 2).read_bytes()).hexdigest()
@@ -280,7 +285,7 @@ def test_a_foreign_parquet_file_never_gets_into_a_manifest(folder, record):
     pq.write_table(pa.table({"value": [0] * 5}), path_of(folder, record, 3))
 
     with pytest.raises(OutputConflict):
-        folder.write_manifest(record, PLAN, done)
+        finish(folder, record, PLAN, done)
 
 
 def overwrite(folder, record, plan=PLAN, fields=None):
@@ -311,10 +316,10 @@ def test_an_old_runner_writes_parts_that_are_not_of_the_run_and_never_a_manifest
     new = overwrite(folder, record)
     late = {index: commit(folder, record, index) for index in range(4)}
     done = {index: commit(folder, new, index, values=5) for index in range(4)}
-    manifest = folder.write_manifest(new, PLAN, done)
+    manifest = finish(folder, new, PLAN, done)
 
     with pytest.raises(OutputConflict, match="overwritten"):
-        folder.write_manifest(record, PLAN, late)
+        finish(folder, record, PLAN, late)
 
     assert folder.read_manifest(new) == manifest
     assert [file.kind for file in list_left(folder)] == ["part"] * 4
@@ -325,13 +330,13 @@ def test_an_old_runner_writes_parts_that_are_not_of_the_run_and_never_a_manifest
 
 
 def test_the_old_manifest_stays_until_the_new_one_takes_its_place_and_is_not_the_new_run_s(folder, record):
-    folder.write_manifest(record, PLAN, {index: commit(folder, record, index) for index in range(4)})
+    finish(folder, record, PLAN, {index: commit(folder, record, index) for index in range(4)})
     before = folder.store.read(".batchneuron/manifest.json")
     new = overwrite(folder, record)
 
     assert folder.store.read(".batchneuron/manifest.json") == before
     assert folder.read_manifest(new) is None
-    manifest = folder.write_manifest(new, PLAN, {index: commit(folder, new, index) for index in range(4)})
+    manifest = finish(folder, new, PLAN, {index: commit(folder, new, index) for index in range(4)})
     assert folder.read_manifest(new) == manifest
 
 
@@ -357,14 +362,90 @@ def test_what_is_left_of_an_old_run_is_told_by_its_names_alone(folder, record):
     plan = replace(PLAN, tokens_per_row=8.0)
     new = overwrite(folder, record, plan)
     assert "part" not in {file.kind for file in list_left(folder)}  # until the new run is complete
-    folder.write_manifest(new, plan, {index: commit(folder, new, index) for index in range(4)})
+    finish(folder, new, plan, {index: commit(folder, new, index) for index in range(4)})
 
     assert sorted((file.kind, file.name) for file in list_left(folder)) == [
         ("lease", f".batchneuron/leases/{record.run8}-0123456789ab.json"),
         ("part", part_name(record, 0)),
-        ("plan", f".batchneuron/{record.plan}"),
         ("progress", f".batchneuron/progress/{record.run8}-0123456789ab.json"),
     ]
+
+
+class Meddled(LocalStore):
+    """Calls `before` when `run.json` is about to be replaced, and `after` when it has been."""
+
+    def replace_if(self, name, content, expected):
+        self.before()
+        replaced = LocalStore.replace_if(self, name, content, expected)
+        self.after()
+        return replaced
+
+
+def meddle(folder, before, after=lambda: None):
+    store = Meddled(folder.store.root)
+    vars(store).update(before=before, after=after)
+    return RunFolder(store)
+
+
+def collect(store, files):
+    store.delete_many([file.name for file in files])
+
+
+def die():
+    raise SystemExit("killed")
+
+
+OTHER = replace(PLAN, tokens_per_row=8.0)
+
+
+@pytest.mark.case(28)
+def test_gc_does_not_take_the_plan_of_a_run_that_is_being_begun(folder, record):
+    """It looks when the plan is there and `run.json` still the old one; then the overwriter dies."""
+    meddled = meddle(folder, lambda: collect(folder.store, list_left(folder)), die)
+
+    with pytest.raises(SystemExit):
+        overwrite(meddled, record, OTHER)
+
+    assert folder.read_plan(folder.read_run()) == OTHER
+
+
+@pytest.mark.case(28)
+def test_gc_that_looked_before_the_swap_does_not_take_the_plan_after_it(folder, record):
+    seen = []
+    meddled = meddle(folder, lambda: seen.extend(list_left(folder)))
+
+    overwrite(meddled, record, OTHER)
+    collect(folder.store, seen)
+
+    assert folder.read_plan(folder.read_run()) == OTHER
+
+
+@pytest.mark.case(28)
+def test_gc_does_not_take_the_plan_of_a_run_that_comes_back(folder, record):
+    other = overwrite(folder, record, OTHER)
+    seen = list_left(folder)
+    overwrite(folder, other, PLAN)
+    collect(folder.store, seen)
+
+    assert folder.read_plan(folder.read_run()) == PLAN
+
+
+@pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_bytes(b"x" * 50)])
+def test_a_plan_that_is_lost_says_what_mends_it_and_that_does(folder, record, damage):
+    damage(folder.store.root / ".batchneuron" / record.plan)
+    assert not folder.has_plan(record)
+    with pytest.raises(OutputConflict, match="restore it, or begin anew with `run --overwrite`"):
+        folder.read_plan(record)
+
+    again = overwrite(folder, record, fields=dict(FINGERPRINT.fields))
+
+    assert folder.has_plan(again) and folder.read_plan(again) == PLAN
+
+
+def test_a_report_is_one_line(folder, record):
+    folder.write_progress(record, Progress("a", 1.0, (commit(folder, record, 0),)))
+
+    assert b"\n" not in folder.store.read(f".batchneuron/progress/{record.run8}-a.json")
 
 
 @pytest.mark.parametrize("size", [0, 11, 500])

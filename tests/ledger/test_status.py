@@ -2,22 +2,23 @@
 
 import json
 import os
-import socket
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
 from batchneuron.cli import main
 from batchneuron.errors import DataError, Incomplete
-from batchneuron.ledger.run_folder import RunFolder
-from batchneuron.ledger.run_names import LEASES
+from batchneuron.ledger.run_folder import RunFolder, draft_run
+from batchneuron.ledger.run_names import DATA, LEASES, LEDGER, RUN
 from batchneuron.ledger.run_record import Lease
 from batchneuron.ledger.status import follow_run, measure_pace, read_status
 from batchneuron.showing.render_status import render_line, render_status
 from batchneuron.stores.local import LocalStore
 from batchneuron.stores.s3 import S3Store
-from tests.ledger.test_run_folder import FINGERPRINT, PLAN, commit
+from batchneuron.stores.scratch import name_host
+from tests.ledger.test_run_folder import FINGERPRINT, PLAN, commit, finish
 
 DEAD_PID = 2**22 + 1  # above the kernel's limit
 
@@ -63,7 +64,7 @@ def test_runners_at_work_and_silent_ones(folder, record):
     take(folder, record, "b", 3, age_s=130, name="2/8, attempt 2")
     take(folder, record, "c", 0, age_s=999)  # what it held is done
     take(folder, record, "d", age_s=999)  # it ended, where nothing may be deleted
-    take(folder, record, "e", 4, host=socket.gethostname(), pid=DEAD_PID)
+    take(folder, record, "e", 4, host=name_host(), pid=DEAD_PID)
 
     status = read_status(folder.store.location)
 
@@ -107,7 +108,7 @@ def test_following_a_run_from_before_it_begins_to_its_end(folder):
     steps = [
         lambda: folder.create_run(FINGERPRINT, PLAN, {}),
         lambda: [commit(folder, folder.read_run(), shard.index) for shard in PLAN.shards],
-        lambda: folder.write_manifest(folder.read_run(), PLAN, {}),
+        lambda: finish(folder, folder.read_run(), PLAN, {}),
     ]
     todo = iter(steps)
 
@@ -119,10 +120,33 @@ def test_following_a_run_from_before_it_begins_to_its_end(folder):
     assert [status is not None and status.is_finished for status in seen] == [False, False, False, True]
 
 
+def test_each_look_lists_the_parts_once_and_the_plan_is_read_at_the_first(folder, record, monkeypatch):
+    listed, real_list = [], LocalStore.list
+    reads, real_read = [], LocalStore.read
+    monkeypatch.setattr(LocalStore, "list", lambda store, name: listed.append(name) or real_list(store, name))
+    monkeypatch.setattr(LocalStore, "read", lambda store, name: reads.append(name) or real_read(store, name))
+
+    looks = follow_run(folder.store.location, 1.0, lambda _: None)
+    statuses = [next(looks) for _ in range(3)]
+
+    assert [status.shards for status in statuses] == [len(PLAN.shards)] * 3
+    assert (listed.count(DATA), reads.count(RUN)) == (3, 3)
+    assert reads.count(f"{LEDGER}/{record.plan}") == 1
+
+
+def test_the_plan_of_a_run_that_was_begun_anew_is_read_anew(folder, record):
+    looks = follow_run(folder.store.location, 1.0, lambda _: None)
+    before = next(looks)
+    plan = replace(PLAN, shards=PLAN.shards[:2])
+    folder.replace_run(record, draft_run(FINGERPRINT, plan, {}), plan)
+
+    assert (before.shards, next(looks).shards) == (len(PLAN.shards), 2)
+
+
 def test_watching_a_finished_run_ends_at_once(folder, record, capsys):
     for shard in PLAN.shards:
         commit(folder, record, shard.index)
-    folder.write_manifest(record, PLAN, {})
+    finish(folder, record, PLAN, {})
     for flags, parse in (((), str), (("--json",), json.loads)):
         with pytest.raises(SystemExit) as ended:
             main(["status", folder.store.location, "--watch", *flags])

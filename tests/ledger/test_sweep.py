@@ -1,17 +1,19 @@
 """gc: removes what overwritten runs and dead runners left, and nothing else."""
 
 import os
-import socket
+import time
 from dataclasses import replace
 
 import pytest
 
 from batchneuron.errors import DataError
+from batchneuron.ledger.found import find_run
 from batchneuron.ledger.lease import DEAD_AFTER_S
-from batchneuron.ledger.report import open_folder
 from batchneuron.ledger.run_record import Lease
 from batchneuron.ledger.sweep import Patience, sweep_folder
 from batchneuron.run import run_job
+from batchneuron.showing.render_folder import render_swept
+from batchneuron.stores.scratch import name_host
 
 DEAD_PID = 2**22 + 1
 LIVE = Lease("0123456789ab", 1, (1,), "another-host", 1)
@@ -50,24 +52,25 @@ def test_a_finished_run_has_nothing_to_remove(out):
 
 @pytest.mark.case(28)
 def test_an_old_part_a_dead_lease_and_a_left_file_go_and_the_rest_stays(out):
-    folder, record = open_folder(str(out))
+    found = find_run(str(out))
+    folder, record = found.folder, found.record
     left = [
         "data/part-00001_of_00005-00000000.parquet",
-        f".batchneuron/tmp/{socket.gethostname()}.{DEAD_PID}.x.inprogress",
+        f".batchneuron/tmp/{name_host()}.{DEAD_PID}.x.inprogress",
         f".batchneuron/leases/{record.run8}-0123456789ab.json",
-        ".batchneuron/plan-0123456789abcdef.json.zst",
     ]
     kept = [
+        ".batchneuron/plan-0123456789abcdef.json.zst",
         "data/notes.parquet",
         "data/part-1_of_5.parquet",
-        f".batchneuron/tmp/{socket.gethostname()}.{os.getpid()}.x.inprogress",
+        f".batchneuron/tmp/{name_host()}.{os.getpid()}.x.inprogress",
         f".batchneuron/tmp/another-host.{DEAD_PID}.x.inprogress",
         ".batchneuron/mine.json",
     ]
     for name in left + kept:
         (out / name).parent.mkdir(exist_ok=True)
         (out / name).write_text("x" * 7)
-    folder.write_lease(record, replace(LIVE, host=socket.gethostname(), pid=DEAD_PID))
+    folder.write_lease(record, replace(LIVE, host=name_host(), pid=DEAD_PID))
     before = list_files(out)
 
     planned = sweep_folder(str(out), dry_run=True)
@@ -80,7 +83,8 @@ def test_an_old_part_a_dead_lease_and_a_left_file_go_and_the_rest_stays(out):
 
 
 def test_a_lease_that_does_not_change_is_watched_for_three_periods_and_then_dead(out):
-    folder, record = open_folder(str(out))
+    found = find_run(str(out))
+    folder, record = found.folder, found.record
     folder.write_lease(record, LIVE)
     time = Time()
 
@@ -92,7 +96,8 @@ def test_a_lease_that_does_not_change_is_watched_for_three_periods_and_then_dead
 
 
 def test_a_lease_that_changes_stays(out):
-    folder, record = open_folder(str(out))
+    found = find_run(str(out))
+    folder, record = found.folder, found.record
     folder.write_lease(record, LIVE)
     time = Time(lambda: folder.write_lease(record, replace(LIVE, beat=2)))
 
@@ -109,3 +114,17 @@ def test_a_folder_without_a_run_is_left_alone(tmp_path):
     with pytest.raises(DataError, match="no run in this folder"):
         sweep_folder(str(tmp_path))
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_what_a_start_that_was_killed_tried_its_bucket_with_goes_after_an_hour(out):
+    old, new = (out / f".batchneuron/probe-{digit * 32}" for digit in "01")
+    for path in (old, new):
+        path.write_text("7")
+    hour_ago_s = time.time() - 3601
+    os.utime(old, (hour_ago_s, hour_ago_s))
+
+    swept = sweep_folder(str(out))
+
+    assert [(file.kind, file.name) for file in swept.files] == [("probe", f".batchneuron/{old.name}")]
+    assert new.exists()
+    assert "1 trial object of a start that was killed" in render_swept(swept)

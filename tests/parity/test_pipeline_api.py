@@ -140,6 +140,9 @@ def test_pairs_of_texts(models, theirs):
     for inputs in (pair, [pair, TEXTS[2], {"text": TEXTS[3]}], [[[TEXTS[0], TEXTS[1]]]]):
         for options in ({}, {"top_k": 2}):
             require_same(ours(inputs, **options), theirs["text-classification"](inputs, **options))
+    empty = [{**pair, "text_pair": ""}, {"text": " ".join(TEXTS), "text_pair": ""}]
+    cut = {"truncation": True, "max_length": 8}
+    require_same(ours(empty, **cut), theirs["text-classification"](empty, **cut))
 
 
 def test_words_that_are_split_already(models, theirs):

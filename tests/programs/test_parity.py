@@ -1,8 +1,12 @@
 """The parity gate: planted faults are caught before anything is written, what is rounding passes, once."""
 
 import json
+from collections import Counter
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from batchneuron.artifacts import Artifact
@@ -16,8 +20,12 @@ from batchneuron.planning.shapes import Shape
 from batchneuron.programs import parity
 from batchneuron.programs.agreement import Agreement
 from batchneuron.run import run_job
+from batchneuron.showing.render import render_parity
+from batchneuron.stages import encode
+from batchneuron.stages.tokenize import Tokenizer
 from batchneuron.watch import Watch
 from tests.backends.planted import flipped, ignored_mask, nan, nudge, plant
+from tests.tiny import WORDS
 
 HALF = "backend.precision=bfloat16"
 
@@ -227,3 +235,72 @@ def test_of_shapes_that_share_a_program_some_of_all_lengths_are_measured():
     assert choose(False, 5) == [1, 2, 3, 5]
     assert choose(False, 3) == [1, 2, 3]
     assert choose(True, 32) == list(range(1, 33))
+
+
+@pytest.fixture
+def write_texts(tmp_path):
+    """An input of texts of so many words."""
+
+    def write(counts):
+        texts = [" ".join(WORDS[place % len(WORDS)] for place in range(count)) for count in counts]
+        pq.write_table(pa.table({"text": texts}), tmp_path / "texts.parquet")
+        return (HALF, f"input.path={tmp_path / 'texts.parquet'}")
+
+    return write
+
+
+def break_short(executable, batch):
+    """Right, but for the shape of eight slots, where each class has its neighbour's score."""
+    outputs = executable(*batch.values())
+    if executable.shape.sequence_length == 8:
+        return tuple(np.roll(output, 1, axis=-1) for output in outputs)
+    return outputs
+
+
+def test_for_a_shape_that_no_row_fits_the_shortest_are_cut(make_spec, monkeypatch, write_texts):
+    plant(monkeypatch, bfloat16=break_short)
+
+    with pytest.raises(ParityError) as caught:
+        run_job(make_spec(*write_texts([30, 20, *[25] * 20])))
+
+    assert "shape 4x8, 8 rows; rows " in caught.value.what
+    assert "4x16" not in caught.value.what
+
+
+def test_a_shape_that_no_text_has_room_in_is_told(make_spec, monkeypatch, write_texts):
+    plant(monkeypatch, bfloat16=break_short)
+    spec = make_spec(*write_texts([20, 30]), "shapes.sequence_length=[2,48]")
+
+    parity_found = open_run(prepare(spec)).order.record.parity
+
+    assert [(one.shape, one.agreement.rows) for one in parity_found.shapes] == [("4x2", 0), ("4x48", 2)]
+    assert render_parity(parity_found).endswith("; not looked at, for want of a row: 4x2")
+
+
+def test_a_text_beyond_the_limit_of_bytes_is_not_tokenised(make_spec, monkeypatch, write_texts):
+    plant(monkeypatch)
+    seen, tokenise = [], Tokenizer.encode
+
+    def watch(self, texts, *rest):
+        seen.extend(texts)
+        return tokenise(self, texts, *rest)
+
+    monkeypatch.setattr(Tokenizer, "encode", watch)
+    monkeypatch.setattr(encode, "MAX_TEXT_BYTES", 100)
+
+    opened = open_run(prepare(make_spec(*write_texts([2, 40, 3]))))
+
+    assert max(map(len, seen)) <= 100
+    assert opened.order.record.parity.shapes[-1].agreement.rows == 2
+
+
+def test_rows_of_many_items_are_fewer(make_spec, monkeypatch, write_texts):
+    """Twelve words are two windows of six words and two special tokens, eighteen are three."""
+    counts = Counter({12: 30, 18: 30})
+    plant(monkeypatch)
+    shapes = ("shapes={batch_size: 4, sequence_length: [8], overflow: split}", "backend.parity_rows=50")
+
+    opened = open_run(prepare(make_spec(*write_texts(counts.elements()), *shapes)))
+
+    (found,) = opened.order.record.parity.shapes
+    assert found.agreement.rows == 50 / 2.5

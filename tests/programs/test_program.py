@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from batchneuron.errors import ProgramError
+from batchneuron.errors import ModelError, ProgramError
 from batchneuron.planning.shapes import Shape
 from batchneuron.programs.attention import MASKED, make_mask
 from batchneuron.programs.program import Program, load_program
@@ -231,3 +231,15 @@ def test_the_k_best_are_those_of_topk_and_the_first_of_equals():
     assert places.tolist() == [[1, 2, 0, 3]]
     values, _ = take_best(torch.rand(2, 9), 9)
     assert all(one >= other for row in values.tolist() for one, other in pairwise(row))
+
+
+def test_a_classifier_without_its_pooler_is_refused(bert):
+    """It looks through the pooler, which would be random numbers."""
+    from safetensors.torch import load_file, save_file
+
+    path = bert.model.folder / "model.safetensors"
+    weights = {name: tensor for name, tensor in load_file(path).items() if "pooler" not in name}
+    save_file(weights, path, metadata={"format": "pt"})
+
+    with pytest.raises(ModelError, match=r"needs weights that are not there: .*pooler\.dense"):
+        load_program(bert, "float32")

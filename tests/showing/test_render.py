@@ -1,9 +1,9 @@
-"""Records as text: what is said of shards that were done twice."""
+"""Records as text: what is said of shards that were done twice, of workers that died, of figures."""
 
 import pytest
 
 from batchneuron.run import Summary
-from batchneuron.showing.render import render_summary
+from batchneuron.showing.render import render_summary, round_up
 from batchneuron.workers.events import PartDone, RowIsolated, StageSeconds
 
 
@@ -29,3 +29,23 @@ def test_workers_that_died_are_counted_and_the_rows_named_that_killed_them():
     lines = render_summary(Summary("out", 5, 2, 1, parts, 2.0, restarts=7, isolated=found)).splitlines()
 
     assert lines[1] == "7 workers died and were replaced; 2 rows killed them and were rejected: 3, 300"
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (0.0104, "0.02"),
+        (0.011, "0.02"),
+        (0.02, "0.02"),
+        (0.020001, "0.03"),
+        (0.096, "0.1"),
+        (0.3, "0.3"),
+        (0.999, "1"),
+        (1.2, "2"),
+        (12.0, "20"),
+        (3e-06, "3e-06"),
+        (0.0, "0"),
+    ],
+)
+def test_a_difference_is_never_told_smaller_than_it_is(value, said):
+    assert round_up(value) == said

@@ -1,7 +1,7 @@
 r"""Run a command on a simulated Neuron machine.
 
-    python -m tests.simulator inf2.48xlarge -- \
-        batchneuron run jobs/quickstart.yaml --set backend.kind=neuron-trace
+    python -m tests.simulator inf2.xlarge -- \
+        batchneuron run jobs/quickstart.yaml --limit 500 --set output.path=out/simulated
 """
 
 from __future__ import annotations

@@ -2,20 +2,25 @@
 
 import errno
 import gzip
+from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from batchneuron.errors import (
+    DataError,
     SourceForbidden,
     SourceNotFound,
     SourceUnavailable,
     SourceUnreadable,
 )
-from batchneuron.sources import bytestream
+from batchneuron.sources import bytestream, location
 from batchneuron.sources.location import name_fault
+from batchneuron.sources.patience import Patience
 from tests.sources.reading import cut, open_path, read_all, read_path, rejected
+
+_REGION = "When resolving region for bucket 'nobody'"
 
 
 def write_good(folder, name="b.parquet", rows=5):
@@ -153,7 +158,31 @@ def test_what_is_not_the_files_fault_is_never_skipped(tmp_path, monkeypatch):
         with pytest.raises(kind):
             open_path(tmp_path, on_bad_file="skip").inventory()
         with pytest.raises(kind):
-            source.open_reader(inventory.schema).read(cut(inventory, 0, 1))
+            replace(source, patience=Patience(0)).open_reader(inventory.schema).read(cut(inventory, 0, 1))
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (
+            f"{_REGION}: AWS Error NETWORK_CONNECTION during HeadBucket operation: curlCode: 6",
+            SourceUnavailable,
+        ),
+        (f"{_REGION}: AWS Error SLOW_DOWN during HeadBucket operation: no", SourceUnavailable),
+        (f"{_REGION}: AWS Error ACCESS_DENIED during HeadBucket operation: no", SourceForbidden),
+        (f"{_REGION}: AWS Error UNKNOWN (HTTP status 400) during HeadBucket operation: no", SourceForbidden),
+        (f"{_REGION}: AWS Error NO_SUCH_BUCKET during HeadBucket operation: no", SourceNotFound),
+        ("Bucket 'nobody' not found", SourceNotFound),
+    ],
+)
+def test_a_bucket_that_cannot_be_asked_for_its_region_may_be_there(monkeypatch, error, kind):
+    def refuse(_bucket):
+        raise OSError(error)
+
+    monkeypatch.setattr(location, "_bucket_filesystem", refuse)
+    with pytest.raises(DataError, match=r"s3://nobody/a\.csv: bucket 'nobody' cannot be opened: ") as caught:
+        open_path("s3://nobody/a.csv").inventory()
+    assert type(caught.value) is kind
 
 
 @pytest.mark.case(38)

@@ -4,8 +4,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchneuron.errors import SourceUnreadable
-from batchneuron.sources import FileId, lines
+from batchneuron.sources import FileId, csv, lines
 from batchneuron.sources.csv import CsvFormat
+from batchneuron.sources.grammar import find_feeds
 from tests.sources.reading import open_path, read_all, read_column, read_path, rejected
 
 
@@ -52,9 +53,37 @@ def test_ragged_and_undecodable_records_reject_their_rows_alone(tmp_path):
     messages = rejected(rows)
     assert "a.csv: line 3: 1 fields where 2 were expected" in messages[1]
     assert "a.csv: line 4: 3 fields where 2 were expected" in messages[2]
-    assert "UTF8" in messages[4]
+    assert "a.csv: line 7: column 'text' is not UTF-8" in messages[4]
     assert sorted(messages) == [1, 2, 4, 5, 7]
     assert "a.csv: line 10: " in messages[7]  # a record of two lines came before
+
+
+def test_broken_records_are_looked_up_in_the_chunk_together(tmp_path, monkeypatch):
+    """The chunk is 4 MiB: a look through it for each of them takes minutes for a file in Latin-1."""
+    searched = []
+
+    def find(data):
+        searched.append(len(data))
+        return find_feeds(data)
+
+    monkeypatch.setattr(lines, "find_feeds", find)
+    path = write(tmp_path / "a.csv", b"id,text\n" + b"1,a\n2\n3,\xff\n" * 200)
+    messages = rejected(read_all(open_path(path)))
+    assert [row % 3 for row in messages] == [1, 2] * 200
+    assert "line 600: " in messages[598] and "line 601: column 'text'" in messages[599]
+    assert len(searched) <= 3
+
+
+def test_records_that_are_not_utf8_are_parsed_with_the_others(tmp_path, monkeypatch):
+    """Each by itself would cost as much as a thousand together."""
+    parsed = []
+    parse = csv.arrow_csv.read_csv
+    monkeypatch.setattr(csv.arrow_csv, "read_csv", lambda *a, **k: parsed.append(1) or parse(*a, **k))
+    path = write(tmp_path / "a.csv", b"id,text,note\n" + b"1,a,\xff\n2,\xff,b\n3,\xc3\xa9,c\n" * 100)
+    rows = read_all(open_path(path), ["id", "text"])
+    assert sorted(rejected(rows)) == list(range(1, 300, 3))
+    assert rows.table["text"].to_pylist() == ["a", None, "é"] * 100
+    assert len(parsed) == 1
 
 
 def test_a_file_of_ragged_records_only(tmp_path):

@@ -7,10 +7,12 @@ import sys
 import datasets
 import pyarrow as pa
 import pytest
-from datasets.exceptions import DatasetNotFoundError
+from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
+from huggingface_hub.errors import HTTPError, OfflineModeIsEnabled
 
-from batchneuron.errors import SourceChanged, SourceNotFound, SourceUnreadable
+from batchneuron.errors import SourceChanged, SourceNotFound, SourceUnavailable, SourceUnreadable
 from batchneuron.sources import hub
+from tests.hub_answers import answer, follow
 from tests.sources.reading import cut, open_path, read_all, read_path
 from tests.sources.writing import all_rows
 
@@ -136,7 +138,12 @@ def test_a_dataset_that_changed_is_refused(lines):
     ("error", "expected", "text"),
     [
         (DatasetNotFoundError("Dataset 'a/b' is a gated dataset"), SourceNotFound, "hf auth login"),
-        (ConnectionError("Couldn't reach 'a/b' on the Hub"), SourceNotFound, "network"),
+        (ConnectionError("Couldn't reach 'a/b' on the Hub"), SourceUnavailable, "run it again"),
+        (HTTPError("Server disconnected without sending a response."), SourceUnavailable, "run it again"),
+        (follow(FileNotFoundError("Couldn't find 'a/b'"), answer(429)), SourceUnavailable, "run it again"),
+        (follow(DatasetGenerationError("It broke"), answer(503)), SourceUnavailable, "run it again"),
+        (follow(ConnectionError("Couldn't reach it"), OfflineModeIsEnabled("no")), SourceNotFound, "network"),
+        (follow(FileNotFoundError("Couldn't find 'a/b'"), answer(404)), SourceNotFound, "input.revision"),
         (ValueError("BuilderConfig 'x' not found.\nAvailable: ['y']"), SourceNotFound, "Available: ['y']"),
         (RuntimeError("Dataset scripts are no longer supported"), SourceUnreadable, "scripts"),
     ],

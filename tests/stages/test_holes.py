@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from batchneuron.planning.shapes import Ladder, Shape
 from batchneuron.stages.execute import Follow, run_batches
 from batchneuron.stages.gather import gather
-from batchneuron.stages.holes import narrow, punch
+from batchneuron.stages.holes import narrow, punch, sift
 from tests.backends.arithmetic import load_all, make_items
 
 LADDER = Ladder((Shape(4, 3), Shape(3, 8), Shape(2, 17)))
@@ -35,6 +35,7 @@ def test_what_stays_keeps_its_slot_and_holes_hold_copies(rows, spills):
     left = run_batches(make_items(staying), punch(batches, is_hole), executables, Follow())
 
     if staying:
+        assert sift(whole, is_hole).outputs.stack(0).tolist() == whole.outputs.stack(0)[~is_hole].tolist()
         assert left.outputs.stack(0).tolist() == whole.outputs.stack(0)[~is_hole].tolist()
     real = {tuple(ids) for ids in staying}
     for batch in executables[0].seen:

@@ -12,6 +12,7 @@ from batchneuron.sources.source import ShardRows
 from batchneuron.spec.template import parse_template
 from batchneuron.stages.columns import Columns
 from batchneuron.stages.runner import Runner
+from batchneuron.tasks.task import Decoded
 from batchneuron.workers.case import Case, Suspects, recall_case
 from batchneuron.workers.pulse import Place, Pulse
 from tests.backends.arithmetic import load_all
@@ -34,17 +35,37 @@ class Watching(Pulse):
         super().mark(lane, place)
 
 
-def open_fake(encoder=None):
+class Stop(Exception):
+    """The whole shard was to be decoded."""
+
+
+class Decoder:
+    """A task that remembers what it decoded, and stops at the whole."""
+
+    schema = pa.schema([("sum", pa.int64())])
+
+    def __init__(self):
+        self.seen = []
+
+    def decode(self, _items, rows, outputs):
+        self.seen.append(outputs.stack(0).tolist())
+        if rows == len(TEXTS) - 1:  # one is null
+            raise Stop
+        return Decoded(pa.table({"sum": [0] * rows}, schema=self.schema))
+
+
+def open_fake(encoder=None, task=None):
     table = pa.table({"text": pa.array(TEXTS, pa.string())})
     order = SimpleNamespace(
         ladder=LADDER,
         columns=Columns({"text": parse_template("text")}, {}),
         limit=LIMIT,
         request=SimpleNamespace(model=SimpleNamespace(config={})),
+        record=None,
     )
     reader = SimpleNamespace(read=lambda _: ShardRows(table))
     encoder = encoder or WordEncoder()
-    return Runner(order, reader, encoder, None, load_all(LADDER), False, None, lambda _: None, Watching())
+    return Runner(order, reader, encoder, task, load_all(LADDER), False, None, lambda _: None, Watching())
 
 
 def run(runner, case):
@@ -127,6 +148,44 @@ def test_suspects_are_encoded_alone_before_all_else_and_the_unreadable_never():
         Place(3, "encode", -1, 8, 9, 9, row=8),
         Place(3, "encode", -1, 0, 9, 9),
     ]
+
+
+def test_what_came_of_suspects_is_decoded_alone_before_all_else():
+    task = Decoder()
+    runner = open_fake(task=task)
+    predicted = run(runner, Case(suspects=Suspects("decode", -1, ((0, 2), (3, 4), (4, 5)))))
+    with pytest.raises(Stop):
+        runner.finish(predicted)
+
+    whole = predicted.executed.outputs.stack(0).tolist()
+    assert task.seen == [whole[:3], whole[4:5], whole], "row 1 is two items, row 3 is null"
+    assert [place for place in runner.pulse.places if place.stage == "decode"] == [
+        Place(3, "decode", -1, 0, 2, 9),
+        Place(3, "decode", -1, 3, 4, 9, row=3),
+        Place(3, "decode", -1, 4, 5, 9, row=4),
+        Place(3, "decode", -1, 0, 9, 9),
+    ]
+
+
+def test_rows_to_be_decoded_alone_are_cut_out_of_their_shard():
+    """What is held of them grows with their number alone, however many ranges there are."""
+    case = Case(deadly=guilty(5), suspects=Suspects("decode", -1, ((0, 2), (3, 4), (4, 7))))
+
+    trials = open_fake().encode(make_shard(len(TEXTS)), case).trials
+
+    whole = make_shard(len(TEXTS))
+    assert [(t.data.shard.row_lo - whole.row_lo, t.data.shard.rows) for t in trials] == [
+        (0, 2),
+        (3, 1),
+        (4, 3),
+    ]
+    assert [t.data.kept.num_rows or t.data.truncated.size for t in trials] == [2, 1, 3]
+    assert [[(r.row, r.code) for r in t.data.rejections] for t in trials] == [
+        [],
+        [(0, "null_input")],
+        [(1, "worker_crash")],
+    ]
+    assert [t.data.accepted.tolist() for t in trials] == [[0, 1], [], [0, 2]]
 
 
 @pytest.mark.parametrize("code", ["worker_crash", "worker_hang", "out_of_memory"])

@@ -131,10 +131,29 @@ def test_types_of_a_text_that_are_not_zero_are_kept(model, tmp_path):
     assert type_ids(made) == [[0, 0, 2], [0] * (LIMIT - 1) + [2]]
 
 
-def test_an_empty_second_text_is_one_wherever_the_first_is_cut(tokenizer):
-    made = tokenizer.encode([make_text(1), make_text(9)], ["", ""], Limit(LIMIT, "truncate"))
+@pytest.mark.parametrize("overflow", ["truncate", "split"])
+def test_an_empty_second_text_is_one_wherever_the_first_is_cut(tokenizer, overflow):
+    made = tokenizer.encode([make_text(1), make_text(9)], ["", ""], Limit(LIMIT, overflow))
 
-    assert [ids[-2:] for ids in token_ids(made)] == [[SEP, SEP]] * 2
+    windows = {"truncate": 1, "split": 3}[overflow]
+    assert made.items.rows.tolist() == [0] + [1] * windows
+    assert [ids[-2:] for ids in token_ids(made)] == [[SEP, SEP]] * (1 + windows)
+
+
+@pytest.mark.parametrize("overflow", ["truncate", "split", "reject"])
+def test_a_row_without_a_second_text_is_one_text_whatever_its_neighbours_have(tokenizer, overflow):
+    texts, limit = [make_text(1), make_text(9), make_text(5), make_text(1)], Limit(LIMIT, overflow)
+    alone = tokenizer.encode(texts[:3], None, limit)
+
+    made = tokenizer.encode(texts, [None, None, None, make_text(2, 3)], limit)
+
+    count = len(alone.items)
+    assert token_ids(made)[:count] == token_ids(alone)
+    assert type_ids(made)[:count] == type_ids(alone)
+    assert made.items.rows[:count].tolist() == alone.items.rows.tolist()
+    assert made.truncated[:3].tolist() == alone.truncated.tolist()
+    assert made.rejections == alone.rejections
+    assert len(token_ids(made)[count]) == 6
 
 
 def test_no_rows_are_no_items(tokenizer):

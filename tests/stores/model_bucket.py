@@ -94,6 +94,8 @@ class ModelClient:
 
     def __init__(self, ask: Callable[[Call], Answer]) -> None:
         self._ask = ask
+        self._deleted: set[str] = set()
+        """Of the batch that is being removed: what is lost is sent again, and what is done is done."""
         self.meta = SimpleNamespace(events=SimpleNamespace(register=lambda *_, **__: None))
 
     def put_object(self, **given: Any) -> dict[str, str]:
@@ -107,6 +109,15 @@ class ModelClient:
 
     def delete_object(self, **given: Any) -> None:
         self._send(Call("DELETE", given["Key"]))
+
+    def delete_objects(self, **given: Any) -> dict[str, Any]:
+        """S3 removes one after the other, and whoever looks meanwhile sees that."""
+        for item in given["Delete"]["Objects"]:
+            if item["Key"] not in self._deleted:
+                self.delete_object(Key=item["Key"])
+                self._deleted.add(item["Key"])
+        self._deleted.clear()
+        return {}
 
     def head_object(self, **given: Any) -> dict[str, Any]:
         stored = self._send(Call("HEAD", given["Key"])).stored

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from batchneuron.stores.store import Draft, Entry
@@ -37,8 +38,15 @@ class ModelStore:
     def delete(self, name: str) -> None:
         self.objects.pop(name, None)
 
+    def delete_many(self, names: Sequence[str]) -> None:
+        for name in names:
+            self.delete(name)
+
     def read(self, name: str) -> bytes | None:
         return self.objects.get(name)
+
+    def read_many(self, names: Sequence[str]) -> tuple[bytes | None, ...]:
+        return tuple(self.read(name) for name in names)
 
     def read_sha256(self, name: str) -> str | None:
         return hashlib.sha256(self.objects[name]).hexdigest() if name in self.objects else None

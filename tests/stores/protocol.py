@@ -21,13 +21,12 @@ from unittest import mock
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import TypeAdapter
 
 from batchneuron import open_run, run
 from batchneuron.errors import BatchNeuronError
-from batchneuron.ledger import run_folder
+from batchneuron.ledger import finish, found, run_folder
 from batchneuron.ledger.run_folder import FINGERPRINT_KEY, REJECTED_KEY, draft_run
-from batchneuron.planning import plan
+from batchneuron.ledger.sweep import sweep_folder
 from batchneuron.planning.fingerprint import Fingerprint
 from batchneuron.planning.forecast import Forecast
 from batchneuron.planning.plan import Plan, cut_shards
@@ -211,10 +210,18 @@ def make_program(
     return program
 
 
+def sweep(process: Process) -> str:
+    """A program: `batchneuron gc`."""
+    requests = S3Requests(OUT, lambda: process.client, rest=lambda _: None)
+    store = process.remember(S3Store(requests, "bucket", "run", NoScratch()))  # type: ignore[arg-type]
+    with mock.patch.object(found, "open_store", lambda _: store):
+        sweep_folder(OUT)
+    return "done"
+
+
 @contextlib.contextmanager
 def simple_world() -> Iterator[None]:
-    """What all programs share: no machine to ask, a clock that stands still, and adapters made once."""
-    adapter = cache(TypeAdapter)
+    """What all programs share: no machine to ask, a clock that stands still, and no threads."""
     with contextlib.ExitStack() as stack:
         enter = stack.enter_context
         enter(
@@ -230,8 +237,8 @@ def simple_world() -> Iterator[None]:
         enter(mock.patch.object(run, "Claims", NoClaims))
         enter(mock.patch.object(run, "time", SimpleNamespace(perf_counter=lambda: 0.0)))
         enter(mock.patch.object(run, "_Ledger", partial(run._Ledger, started=0.0)))
-        enter(mock.patch.object(run_folder, "TypeAdapter", adapter))
-        enter(mock.patch.object(plan, "TypeAdapter", adapter))
+        for module in (s3, finish):  # one after the other: a program is deterministic
+            enter(mock.patch.object(module, "map_at_once", map))
         yield
 
 
@@ -273,6 +280,24 @@ def check_manifest(objects: Objects) -> None:
         at = part["row_hi"]
     if at != manifest["rows"]:
         raise Violation("the manifest does not list all rows")
+
+
+def check_plan(objects: Objects) -> None:
+    """Whenever there is a run, its plan is there."""
+    if RUN in objects and f"run/.batchneuron/{read_plan_name(objects[RUN].body)}" not in objects:
+        raise Violation("the plan of the run is gone")
+
+
+@cache
+def read_plan_name(run: bytes) -> str:
+    """What `run.json` says."""
+    return str(json.loads(run)["plan"])
+
+
+def check_ledger(objects: Objects) -> None:
+    """Whatever has happened, what the ledger names is there."""
+    check_plan(objects)
+    check_manifest(objects)
 
 
 def check_parts(before: Objects, after: Objects) -> None:

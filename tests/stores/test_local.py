@@ -2,7 +2,6 @@
 
 import errno
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -14,8 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from batchneuron.errors import OutputConflict, OutputUnwritable, WorkerFailed
-from batchneuron.stores import local, open_store
+from batchneuron.stores import local, open_store, scratch
 from batchneuron.stores.local import LocalStore
+from batchneuron.stores.scratch import name_host
 from batchneuron.stores.store import Draft, Entry
 
 TMP = Path(".batchneuron/tmp")
@@ -180,7 +180,7 @@ def test_replacing_shows_the_old_bytes_or_the_new(store):
 
 
 def test_what_dead_processes_left_is_removed_and_what_others_hold_is_not(store):
-    host = socket.gethostname()
+    host = name_host()
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
     unburied = subprocess.Popen([sys.executable, "-c", ""])
@@ -200,6 +200,18 @@ def test_what_dead_processes_left_is_removed_and_what_others_hold_is_not(store):
     unburied.wait()
 
     assert names_in(store.root / TMP) == sorted(name for name, stays in names.items() if stays)
+
+
+def test_a_file_of_another_container_with_this_hosts_name_stays(store, tmp_path, monkeypatch):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    name = f"{name_host()}.{dead.pid}.a.inprogress"
+    (store.root / TMP / name).write_bytes(b"x")
+    monkeypatch.setattr(scratch, "_PID_NAMESPACE", tmp_path)
+
+    store.prepare()
+
+    assert names_in(store.root / TMP) == [name]
 
 
 def test_a_scratch_file_is_in_the_same_file_system_and_its_own(store):
@@ -269,6 +281,7 @@ def test_locations(tmp_path, monkeypatch):
     assert open_store("out/x").location == str(tmp_path / "out/x")
     assert open_store("~/out").location == str(tmp_path / "home/out")
     assert open_store(f"file://{tmp_path}/out").location == str(tmp_path / "out")
+    assert open_store(f"file://{tmp_path}/two%20words").location == str(tmp_path / "two words")
     with pytest.raises(OutputUnwritable, match="no store for 'gs://'"):
         open_store("gs://bucket/out")
 

@@ -12,7 +12,7 @@ import pytest
 
 from batchneuron.ledger import leftover
 from batchneuron.ledger.run_folder import RunFolder
-from batchneuron.ledger.run_names import MANIFEST
+from batchneuron.ledger.run_names import LEDGER, LEFT, MANIFEST
 from batchneuron.planning.fingerprint import Fingerprint
 from batchneuron.stores.s3 import S3Store
 from tests.stores import protocol
@@ -29,7 +29,7 @@ def simple_world():
 def make_explorer(programs, crashes, start=None, family="r", *, overwrites=True):
     """`overwrites`: whether any of the programs does."""
     check_step = protocol.check_parts if overwrites else protocol.check_nothing_changes
-    checks = protocol.check_manifest, check_step, protocol.check_acknowledged
+    checks = protocol.check_ledger, check_step, protocol.check_acknowledged
     is_settled = protocol.is_plan if overwrites else protocol.is_there
     return Explorer(programs, crashes, *checks, is_settled=is_settled, start=start or {}, family=family)
 
@@ -79,6 +79,35 @@ def test_every_order(name, capsys):
 
     tell(capsys, f"{name}: {states:,} states, no violation")
     assert states > 1000
+
+
+def explore_gc():
+    """Beside one that overwrites a finished run, with another plan."""
+    programs = [make_program("y", 3, overwrite=True), protocol.sweep]
+    explorer = make_explorer(programs, 0, finish_first())
+    states, ends = explorer.explore()
+    for state in ends:
+        protocol.check_end(explorer.objects(state), tuple(place.outcome for place in state[1]))
+    return states
+
+
+@pytest.mark.case(28)
+def test_every_order_of_gc_beside_one_that_overwrites(capsys):
+    states = explore_gc()
+
+    tell(capsys, f"gc beside one that overwrites: {states:,} states, no violation")
+    assert states > 100
+
+
+def is_old_plan(record, entry):
+    return entry.name.startswith("plan-") and entry.name != record.plan
+
+
+def test_gc_that_takes_plans_is_caught(monkeypatch):
+    monkeypatch.setattr(leftover, "LEFT", (*LEFT, (LEDGER, "plan", is_old_plan)))
+
+    with pytest.raises(Violation, match="the plan of the run is gone"):
+        explore_gc()
 
 
 @pytest.mark.faults
@@ -135,11 +164,9 @@ class TakesAllForItsOwn(S3Store):
         return True
 
 
-def write_manifest_anyway(self, record, plan, done):
+def write_manifest_anyway(self, record, manifest):
     """Without looking whether the run was overwritten, over whatever is there."""
-    manifest = self._make_manifest(record, plan, done)
     self.store.replace_bytes(MANIFEST, protocol.run_folder._dump(manifest))
-    return manifest
 
 
 NO_GENERATION = mock.patch.object(Fingerprint, "run8", lambda self, generation: self.digest[:8])

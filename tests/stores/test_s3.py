@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from botocore.awsrequest import AWSResponse
 
-from batchneuron.errors import OutputConflict
+from batchneuron.errors import OutputConflict, OutputForbidden
 from batchneuron.stores import s3
 from batchneuron.stores.store import Draft, Entry
 from tests.stores.s3_faults import lose_answer
@@ -67,6 +67,70 @@ def test_who_expects_something_else_replaces_nothing(rig, bucket):
     assert not rig.store.replace_if("x", b"newest", b"newer")
 
     assert rig.store.read("x") == b"another's"
+
+
+def answer_of_a_batch(code):
+    """200, and one of the keys is still there."""
+
+    def give(request):
+        response = AWSResponse(request.url, 200, {}, None)
+        error = f"<Error><Key>run/x</Key><Code>{code}</Code><Message>told to</Message></Error>"
+        response._content = f"<?xml version='1.0'?><DeleteResult>{error}</DeleteResult>".encode()
+        return response
+
+    return give
+
+
+NAMES = [f"data/{number}" for number in range(5)]
+
+
+def test_many_are_deleted_by_the_batch(rig, monkeypatch):
+    monkeypatch.setattr(s3, "_KEYS_AT_A_TIME", 2)
+    for name in NAMES:
+        rig.store.create_bytes(name, b"1")
+    rig.faults.put("DeleteObjects", answer_of_a_batch("InternalError"))
+
+    rig.store.delete_many([*NAMES[1:], "data/none"])
+
+    assert [entry.name for entry in rig.store.list("data")] == ["0"]
+    assert rig.faults.sent.count("DeleteObjects") == 4  # the first was sent again
+    assert "DeleteObject" not in rig.faults.sent
+
+
+def test_who_may_not_delete_asks_for_one_batch_alone(rig, monkeypatch):
+    monkeypatch.setattr(s3, "_KEYS_AT_A_TIME", 2)
+    rig.faults.put_always("DeleteObjects", answer_of_a_batch("AccessDenied"))
+
+    with pytest.raises(OutputForbidden):
+        rig.store.delete_many(NAMES)
+
+    assert rig.faults.sent == ["DeleteObjects"] * 2  # once more with new credentials
+
+
+def test_many_are_read_at_once_and_come_in_their_order(rig):
+    for number in (0, 1, 3):
+        rig.store.create_bytes(NAMES[number], b"%d" % number)
+    together = threading.Barrier(len(NAMES))
+
+    def meet(request):
+        together.wait(30)
+
+    rig.faults.put_always("GetObject", meet)
+
+    assert rig.store.read_many(NAMES) == (b"0", b"1", None, b"3", None)
+
+
+def test_what_an_object_was_published_with_is_one_request_away(rig):
+    rig.create(b"first", attempt="a", rows="3")
+    rig.faults.sent.clear()
+
+    assert rig.store.read_tags(PART) == {
+        "attempt": "a",
+        "rows": "3",
+        "sha256": hashlib.sha256(b"first").hexdigest(),
+    }
+    assert rig.store.read_tags("data/none") == {}
+    assert rig.faults.sent == ["HeadObject"] * 2
 
 
 def test_what_is_deleted_is_gone_and_need_not_have_been_there(rig):

@@ -1,11 +1,13 @@
 """What the network and S3 may answer, and what becomes of the request."""
 
 import pytest
+from botocore.exceptions import CredentialRetrievalError, NoCredentialsError
+from botocore.session import Session
 
 from batchneuron.errors import BackendError, OutputForbidden, OutputUnfit, OutputUnwritable
 from batchneuron.stores import open_store, s3
 from batchneuron.stores.s3 import S3Store
-from batchneuron.stores.s3_client import open_client
+from batchneuron.stores.s3_client import CredentialsMissing, open_client
 from batchneuron.stores.s3_requests import Patience, S3Requests
 from batchneuron.stores.s3_scratch import S3Scratch
 from batchneuron.stores.store import Entry
@@ -157,8 +159,61 @@ def test_no_credentials_at_all(bucket, monkeypatch, tmp_path):
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
 
-    with pytest.raises(OutputForbidden, match="credentials"):
-        open_store("s3://labels/run").read("x")
+    with pytest.raises(OutputForbidden, match="no AWS credentials were found") as caught:
+        S3Requests("s3://labels/run", patience=Patience(credentials_s=0))
+    assert caught.value.exit_code == 77
+
+
+BUSY = CredentialRetrievalError(provider="container-role", error_msg="timed out")
+
+
+@pytest.mark.case(21)
+def test_a_metadata_service_that_is_too_busy_is_asked_again(bucket, monkeypatch):
+    """An instance's says nothing then, a container's raises."""
+    told, find, rests = [None, BUSY, None], Session.get_credentials, []
+
+    def look_up(session):
+        if not told:
+            return find(session)
+        error = told.pop()
+        if error is not None:
+            raise error
+        return None
+
+    monkeypatch.setattr(Session, "get_credentials", look_up)
+    requests = S3Requests("s3://labels/run", rest=rests.append)
+
+    assert requests.send(lambda client: client.list_objects_v2(Bucket="labels"))["KeyCount"] == 0
+    assert len(rests) == 3 and max(rests) <= 0.8
+
+
+@pytest.mark.case(21)
+def test_credentials_that_cannot_be_renewed_just_now_are_looked_for_for_a_while(server):
+    busy, errors, rests = [], [BUSY], []
+
+    def open_again():
+        if busy:
+            raise busy.pop()
+        return server[1]
+
+    def send(_client):
+        if errors:
+            raise errors.pop()
+        return "answer"
+
+    requests = S3Requests("s3://labels/run", open_again, rest=rests.append)
+    busy += [CredentialsMissing("busy")] * 5
+
+    assert requests.send(send) == "answer"
+    assert len(rests) == 5 and max(rests) <= 0.2 * 2**4
+
+
+def test_where_s3_has_not_answered_it_is_not_said_to_refuse(rig):
+    def send(_client):
+        raise NoCredentialsError
+
+    with pytest.raises(OutputForbidden, match="no AWS credentials were found: Unable to locate"):
+        rig.store.requests.send(send)
 
 
 def test_a_profile_that_is_not_there(bucket, monkeypatch):

@@ -9,6 +9,7 @@ from batchneuron.ledger.sweep import sweep_folder
 from batchneuron.ledger.verify import verify_folder
 from batchneuron.run import run_job
 from batchneuron.stores import s3_scratch
+from batchneuron.stores.s3 import S3Store
 from tests.stores import s3_faults
 from tests.stores.s3_faults import use_endpoint
 
@@ -48,3 +49,31 @@ def test_the_life_of_a_folder_in_a_bucket(bucket, make_spec):
     assert {file.kind for file in sweep_folder(OUT).files} == {"part", "progress"}
     assert sweep_folder(OUT).files == ()
     assert verify_folder(OUT).is_whole
+
+
+def test_a_part_that_nobody_reported_costs_one_request(bucket, make_spec, monkeypatch):
+    run_job(make_spec(f"output.path={OUT}"))
+    before = bucket.Object("run/.batchneuron/manifest.json").get()["Body"].read()
+    bucket.objects.filter(Prefix="run/.batchneuron/progress/").delete()
+    bucket.Object("run/.batchneuron/manifest.json").delete()
+    asked, real = [], S3Store.read_tags
+    monkeypatch.setattr(S3Store, "read_tags", lambda store, name: asked.append(name) or real(store, name))
+    monkeypatch.setattr(S3Store, "read_footer", None)
+
+    summary = run_job(make_spec(f"output.path={OUT}"))
+
+    assert len(asked) == summary.shards
+    assert bucket.Object("run/.batchneuron/manifest.json").get()["Body"].read() == before
+
+
+def test_a_part_that_was_copied_without_its_metadata_is_read(bucket, make_spec):
+    run_job(make_spec(f"output.path={OUT}"))
+    before = bucket.Object("run/.batchneuron/manifest.json").get()["Body"].read()
+    bucket.objects.filter(Prefix="run/.batchneuron/progress/").delete()
+    bucket.Object("run/.batchneuron/manifest.json").delete()
+    for part in bucket.objects.filter(Prefix="run/data/"):
+        part.Object().put(Body=part.get()["Body"].read())
+
+    run_job(make_spec(f"output.path={OUT}"))
+
+    assert bucket.Object("run/.batchneuron/manifest.json").get()["Body"].read() == before

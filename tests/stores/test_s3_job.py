@@ -22,6 +22,7 @@ from batchneuron.errors import (
     SourceChanged,
     SourceNotFound,
 )
+from batchneuron.ledger.found import find_run
 from batchneuron.ledger.report import iter_rejected, read_preview, read_speed
 from batchneuron.ledger.status import read_status
 from batchneuron.run import run_job
@@ -237,14 +238,14 @@ def test_answers_that_ask_to_slow_down_are_counted(bucket, make_s3_spec, monkeyp
     summary = run_job(make_s3_spec())
 
     assert (summary.throttled, faults) == (3, [])
-    assert read_speed(OUT).throttled == 3
+    assert read_speed(find_run(OUT)).throttled == 3
     assert "slowed down by the store 3 times" in render_summary(summary)
     assert "slowed down 3 times" in CliRunner().invoke(cli, ["report", OUT]).output
 
 
 @pytest.mark.case(23)
 def test_a_store_that_overwrites_is_refused_before_anything_is_compiled(bucket, make_s3_spec, monkeypatch):
-    client = open_client()
+    client = open_client(attempts=3)
     client.meta.events.register("before-send.s3.PutObject", lambda request, **_: ignore_condition(request))
     monkeypatch.setattr(s3_requests, "open_client", lambda _: client)
     monkeypatch.setattr(open_run, "_build_new", None)
@@ -299,9 +300,9 @@ def test_the_commands_that_look_into_a_run(bucket, make_s3_spec):
 
     status = read_status(OUT)
     assert (status.output, status.rows_done, status.is_finished, status.strays) == (OUT, 42, True, ())
-    assert read_speed(OUT).rows == 42
-    assert read_preview(OUT, 3).num_rows == 3
-    assert [row.row for row in iter_rejected(OUT)] == [
+    assert read_speed(find_run(OUT)).rows == 42
+    assert read_preview(find_run(OUT), 3).num_rows == 3
+    assert [row.row for row in iter_rejected(find_run(OUT))] == [
         row["_row"] for row in read_parts(bucket).to_pylist() if row["_error"] is not None
     ]
     for command in (["status", OUT], ["errors", OUT], ["report", OUT]):

@@ -1,11 +1,14 @@
 """Before anything is computed: whether the bucket can hold a run, and whether this host can write one."""
 
+import errno
+import os
+import pathlib
 import threading
 
 import pytest
 
 from batchneuron.errors import BackendError, OutputUnfit, OutputUnwritable
-from batchneuron.stores import open_store
+from batchneuron.stores import open_store, s3_scratch
 from batchneuron.stores.store import Entry
 from tests.stores import s3_faults
 from tests.stores.s3_faults import answer, lose_answer
@@ -78,8 +81,34 @@ def test_a_scratch_folder_of_somebody_else_is_refused(rig, tmp_path):
     folder.rename(tmp_path / "theirs")
     folder.symlink_to(tmp_path / "theirs")
 
-    with pytest.raises(OutputUnwritable, match="not a folder of yours"):
+    with pytest.raises(OutputUnfit, match="not a folder of yours") as caught:
         rig.store.prepare()
+    assert (caught.value.exit_code, caught.value.where) == (78, str(folder))
+
+
+@pytest.mark.case(12)
+@pytest.mark.parametrize(("number", "code"), [(errno.ENOSPC, 75), (errno.EROFS, 78)])
+def test_a_temporary_folder_that_takes_nothing_says_how_to_use_another(rig, monkeypatch, number, code):
+    def refuse(path, *_, **__):
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr(pathlib.Path, "mkdir", refuse)
+
+    with pytest.raises(OutputUnwritable) as caught:
+        rig.store.prepare()
+    assert caught.value.exit_code == code
+    assert "set TMPDIR" in caught.value.hint
+    assert caught.value.where == str(rig.store.scratch.folder.parent)
+
+
+@pytest.mark.case(12)
+def test_a_machine_without_any_temporary_folder_says_so(rig, monkeypatch):
+    monkeypatch.setattr(s3_scratch.tempfile, "tempdir", None)
+    monkeypatch.setattr(s3_scratch.tempfile, "_candidate_tempdir_list", lambda: ["/nowhere/at/all"])
+
+    with pytest.raises(OutputUnwritable, match="No usable temporary directory") as caught:
+        rig.store.prepare()
+    assert "set TMPDIR" in caught.value.hint
 
 
 def test_without_boto3_it_says_what_to_install(monkeypatch):
@@ -87,7 +116,7 @@ def test_without_boto3_it_says_what_to_install(monkeypatch):
 
     with pytest.raises(BackendError) as caught:
         open_store("s3://labels/run")
-    assert caught.value.hint == "pip install 'batchneuron[aws]'"
+    assert "pip install '.[aws]'" in caught.value.hint
 
 
 @pytest.mark.parametrize("location", ["s3://", "s3:///run", "s3://labels/a//b", "s3://labels/../b"])

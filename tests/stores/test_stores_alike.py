@@ -90,6 +90,14 @@ class Sides(RuleBasedStateMachine):
     def delete(self, name):
         self.compare("delete", name)
 
+    @rule(names=st.lists(NAMES, max_size=3))
+    def delete_many(self, names):
+        self.compare("delete_many", names)
+
+    @rule(names=st.lists(NAMES, max_size=5))
+    def read_many(self, names):
+        self.compare("read_many", names)
+
     @rule(name=NAMES)
     def read(self, name):
         self.compare("read", name)

@@ -27,7 +27,9 @@ from batchneuron.stages.items import Items, OutputBatch, Outputs
 from batchneuron.stages.tokenize import Limit
 from batchneuron.tasks import OPTIONS, open_task
 from batchneuron.tasks.image_classification import ImageEncoder, Options
-from batchneuron.tasks.images import ImageProcessor, Pixels, UnreadableImage, read_image
+from batchneuron.tasks.image_processor import ImageProcessor
+from batchneuron.tasks.images import UnreadableImage, read_image
+from batchneuron.tasks.pixels import Pixels
 from tests.faults.harness import REPOSITORY, read_rows
 from tests.parity.test_image_classification import encode, make_images, paint, save_model
 

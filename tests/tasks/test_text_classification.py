@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from batchneuron.errors import ModelError
-from batchneuron.model import Model
+from batchneuron.model import Model, resolve_model
+from batchneuron.spec.sections import ModelSpec
 from batchneuron.stages.items import OutputBatch, Outputs, TaskItems
 from batchneuron.stages.tokenize import Limit
 from batchneuron.tasks import open_task
@@ -195,3 +196,19 @@ def test_the_encoder_hands_on_texts_and_pairs():
 
     assert encoder.model_limit_tokens == 48
     assert seen == [(["a", "b"], None, limit), (["a"], ["c"], limit)]
+
+
+@pytest.mark.parametrize("overflow", ["truncate", "split", "reject"])
+def test_an_empty_second_text_is_none(classifier, overflow):
+    """In short rows and in long ones, as transformers has it."""
+    encoder = open_task("text-classification", {}, resolve_model(ModelSpec(id=str(classifier)), ""))
+    encode, limit = encoder.open_encoder().encode, Limit(8, overflow)
+    texts = ["alpha", "alpha " * 9, "alpha " * 6]
+
+    made = encode(pa.table({"text": texts, "text_pair": [""] * 3}), limit)
+
+    wanted = encode(pa.table({"text": texts}), limit)
+    for name, ragged in wanted.items.tensors.items():
+        assert made.items.tensors[name].values.tolist() == ragged.values.tolist(), name
+    assert made.items.rows.tolist() == wanted.items.rows.tolist()
+    assert made.rejections == wanted.rejections

@@ -87,6 +87,16 @@ def test_the_template_makes_a_sentence(encode):
     assert list_items(made.items) == [[CLS, ALPHA, SEP, GAMMA, BETA, DELTA, SEP]]
 
 
+@pytest.mark.parametrize("overflow", ["truncate", "split"])
+def test_an_empty_label_is_a_second_text_of_short_texts_and_of_long_ones(encode, overflow):
+    """As transformers has it, which gives pairs to the tokenizer in batches."""
+    made = encode(["alpha", "alpha " * 9], max_tokens=8, overflow=overflow, candidate_labels=[""])
+
+    assert list_items(made.items)[0] == [CLS, ALPHA, SEP, SEP]
+    assert made.items.rows.tolist() == ([0, 1] if overflow == "truncate" else [0, 1, 1])
+    assert all(ids[-2:] == [SEP, SEP] for ids in list_items(made.items))
+
+
 def test_a_label_with_braces_is_a_label(encode):
     made = encode(["alpha"], candidate_labels=["{beta}", "{"])
 

@@ -1,11 +1,16 @@
 """Aside: a call in a process of its own, on the first core that can make it."""
 
 import os
+import signal
+import time
+from pathlib import Path
 
+import multiprocess
 import pytest
 
 from batchneuron.backends.backend import Core
 from batchneuron.errors import CoreLost, ModelError, WorkerFailed
+from batchneuron.workers import aside
 from batchneuron.workers.aside import call_aside
 
 CORES = tuple(Core(index, environment={"ASIDE_CORE": str(index)}) for index in range(5))
@@ -31,6 +36,27 @@ def die():
     os._exit(3)
 
 
+def hang():
+    time.sleep(600)
+
+
+@pytest.fixture
+def interrupt_after():
+    """Ctrl-C, a second time: what `StopSignals` makes of it."""
+
+    def interrupt(_number, _frame):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    yield lambda seconds: signal.setitimer(signal.ITIMER_REAL, seconds)
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+
+
+def count_descriptors():
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
 def test_the_next_core_is_tried_where_one_is_broken():
     core, process = call_aside(tell_core, CORES, "test")
 
@@ -51,6 +77,34 @@ def test_what_another_core_would_not_mend_is_raised_at_once():
 def test_a_death_is_told():
     with pytest.raises(WorkerFailed, match="the process of the test died"):
         call_aside(die, CORES[:1], "test")
+
+
+def test_an_interrupt_ends_it_at_once_and_nothing_is_left(interrupt_after):
+    call_aside(os.getpid, CORES[:1], "test")
+    before, began = count_descriptors(), time.monotonic()
+    interrupt_after(1.0)
+
+    with pytest.raises(KeyboardInterrupt):
+        call_aside(hang, CORES, "test")
+
+    assert time.monotonic() - began < 20
+    assert multiprocess.active_children() == []
+    assert count_descriptors() == before
+
+
+def test_what_gives_no_answer_is_ended_and_tried_on_no_other_core(monkeypatch):
+    call_on, tried = aside._call_on, []
+
+    def watch(call, core, *rest):
+        tried.append(core.index)
+        return call_on(call, core, *rest)
+
+    monkeypatch.setattr(aside, "_call_on", watch)
+    with pytest.raises(WorkerFailed, match="gave no answer in"):
+        call_aside(hang, CORES, "test", limit_s=0.5)
+
+    assert tried == [0]
+    assert multiprocess.active_children() == []
 
 
 def test_without_cores_it_is_a_call():

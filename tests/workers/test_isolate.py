@@ -18,11 +18,12 @@ KILLED = "out_of_memory"
 
 @dataclass
 class SimulatedShard:
-    """Rows in batches; some kill whoever encodes them, some whoever computes them."""
+    """Rows in batches; some kill whoever encodes them, some whoever computes or decodes them."""
 
     batches: list[list[int]]
     encode_killers: frozenset[int] = frozenset()
     device_killers: frozenset[int] = frozenset()
+    decode_killers: frozenset[int] = frozenset()
 
     @property
     def rows(self):
@@ -32,12 +33,16 @@ class SimulatedShard:
         """Where a fresh worker dies over it; None: it does not."""
         unreadable = {rejection.row for rejection in case.unreadable}
         holes = unreadable | {rejection.row for rejection in case.deadly}
-        return self._encode(case, unreadable) or self._execute(case, holes)
+        return (
+            self._walk(case, "encode", self.encode_killers - unreadable)
+            or self._execute(case, holes)
+            or self._walk(case, "decode", self.decode_killers - holes)
+        )
 
-    def _encode(self, case, unreadable):
-        for lo, hi in (*case.ranges_of("encode"), (0, self.rows)):
-            if (set(range(lo, hi)) - unreadable) & self.encode_killers:
-                return Place(0, "encode", -1, lo, hi, self.rows, lo if hi - lo == 1 else -1)
+    def _walk(self, case, stage, killers):
+        for lo, hi in (*case.ranges_of(stage), (0, self.rows)):
+            if set(range(lo, hi)) & killers:
+                return Place(0, stage, -1, lo, hi, self.rows, lo if hi - lo == 1 else -1)
         return None
 
     def _execute(self, case, holes):
@@ -69,11 +74,12 @@ def isolate(shard, code=CRASH, company=1):
     return case, deaths
 
 
-def make_shard(sizes, encode_killers=(), device_killers=(), seed=0):
+def make_shard(sizes, encode_killers=(), device_killers=(), decode_killers=(), seed=0):
     rows = list(range(sum(sizes)))
     random.Random(seed).shuffle(rows)
     batches = [[rows.pop() for _ in range(size)] for size in sizes]
-    return SimulatedShard(batches, frozenset(encode_killers), frozenset(device_killers))
+    killers = map(frozenset, (encode_killers, device_killers, decode_killers))
+    return SimulatedShard(batches, *killers)
 
 
 @st.composite
@@ -81,8 +87,8 @@ def poisoned_shards(draw):
     sizes = draw(st.lists(st.integers(1, 70), min_size=1, max_size=6))
     row = st.integers(0, sum(sizes) - 1)
     killers = draw(st.lists(row, unique=True, max_size=MAX_FOUND))
-    cut = draw(st.integers(0, len(killers)))
-    return make_shard(sizes, killers[:cut], killers[cut:], draw(st.integers(0, 99)))
+    one, two = sorted((draw(st.integers(0, len(killers))), draw(st.integers(0, len(killers)))))
+    return make_shard(sizes, killers[:one], killers[one:two], killers[two:], draw(st.integers(0, 99)))
 
 
 @given(poisoned_shards(), st.sampled_from([CRASH, KILLED]), st.integers(0, 1))
@@ -90,7 +96,7 @@ def test_every_row_that_kills_is_found_and_no_other(shard, code, company):
     case, deaths = isolate(shard, code, company)
 
     assert {rejection.row for rejection in case.unreadable} == shard.encode_killers
-    assert {rejection.row for rejection in case.deadly} == shard.device_killers
+    assert {rejection.row for rejection in case.deadly} == shard.device_killers | shard.decode_killers
     assert {rejection.code for rejection in (*case.unreadable, *case.deadly)} <= {code}
     each = 4 if code == KILLED else 3
     assert deaths <= 1 + each * case.found

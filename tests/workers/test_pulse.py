@@ -12,7 +12,7 @@ def test_without_anything_in_hand_there_is_nothing_to_read():
     assert Pulse().read() == ()
 
 
-@pytest.mark.parametrize("stage", ["read", "encode", "execute", "finish"])
+@pytest.mark.parametrize("stage", ["read", "encode", "execute", "decode", "finish"])
 def test_a_place_is_read_as_it_was_written(stage):
     cells = bytearray(PULSE_BYTES)
     place = Place(2**40, stage, 5, 1, 2, 3, 2**33)

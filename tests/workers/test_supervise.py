@@ -6,7 +6,9 @@ import time
 import pytest
 
 from batchneuron.errors import (
+    BackendError,
     BatchNeuronError,
+    DeviceFault,
     ModelError,
     OutputUnwritable,
     SourceChanged,
@@ -114,16 +116,37 @@ def test_a_worker_that_cannot_open_its_runner_stops_the_job_with_the_cause_at_on
 
 
 @pytest.mark.case(44)
-@pytest.mark.parametrize("end", ["dies", "is broken"])
-def test_three_failed_starts_on_the_only_core_stop_the_job(end, stage):
+def test_three_failed_starts_on_the_only_core_stop_the_job(stage):
     broken = WorkerBroken(failure_of(WorkerFailed, "the core is busy"))
 
-    with pytest.raises(
-        WorkerFailed, match="could not start: " + ("the core" if end == "is broken" else "a worker died")
-    ):
-        stage.run(start=lambda _: broken if end == "is broken" else die(), cores=CORES[:1])
+    with pytest.raises(WorkerFailed, match="could not start: the core is busy") as stopped:
+        stage.run(start=lambda _: broken, cores=CORES[:1])
 
+    assert stopped.value.exit_code == 75
     assert stage.starts == [0] * MAX_FAILURES
+
+
+@pytest.mark.case(44)
+def test_workers_that_all_die_without_a_word_before_they_are_ready_will_do_so_again(stage):
+    told = r"(?s)could not start: a worker died.*what the workers wrote"
+    with pytest.raises(BackendError, match=told) as stopped:
+        stage.run(start=lambda _: die(), cores=CORES)
+
+    assert stopped.value.exit_code == 78
+    assert sorted(stage.starts) == [0] * MAX_FAILURES + [1] * MAX_FAILURES
+
+
+@pytest.mark.case(44)
+def test_deaths_at_the_start_pass_where_a_worker_has_been_ready_before(stage):
+    """Memory, or a device, that was there before may be there again."""
+
+    def do(_index):
+        return ShardFailed(0, failure_of(DeviceFault)) if stage.count("start") == 1 else None
+
+    with pytest.raises(WorkerFailed, match="could not start: a worker died") as stopped:
+        stage.run(do=do, start=lambda _: die() if stage.count("start") > 1 else None, cores=CORES[:1])
+
+    assert stopped.value.exit_code == 75
 
 
 def test_a_start_that_works_at_the_third_time_is_good_enough(stage):

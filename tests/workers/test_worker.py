@@ -145,6 +145,47 @@ def test_any_other_exception_is_a_bug_that_is_worth_a_second_try():
     assert "test_worker.py" in failure.traceback
 
 
+class Panic(BaseException):
+    """As a panic in Rust: no `Exception`."""
+
+
+@pytest.mark.parametrize("stage", ["encode", "execute", "finish"])
+def test_a_panic_is_a_failure_of_its_shard_like_any_other(stage):
+    runner = FakeRunner()
+    calm = getattr(runner, stage)
+
+    def panic(shard, *case):
+        if shard.index == 1:
+            raise Panic("called `Option::unwrap()` on a `None` value")
+        return calm(shard, *case)
+
+    setattr(runner, stage, panic)
+
+    sent = run_through(runner, shards(3))
+
+    assert [type(event) for event in sent] == [PartDone, ShardFailed, PartDone]
+    failure = sent[1].failure
+    assert (failure.code, failure.retryable) == ("worker_crash", True)
+    assert failure.message.startswith("Panic: called `Option::unwrap()`")
+
+
+def test_ctrl_c_is_no_failure():
+    def interrupt():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        worker.attempt(interrupt)
+
+
+@pytest.mark.parametrize("stage", ["encode", "execute", "finish"])
+def test_one_shard_is_done_or_failed_in_the_calling_thread_too(stage):
+    runner = FakeRunner(failing=[(stage, 1)])
+    done, failed = (worker.run_one(runner, Assignment(shard)) for shard in shards(2))
+
+    assert (type(done), type(failed)) == (PartDone, ShardFailed)
+    assert failed.failure.error == "SourceChanged"
+
+
 def in_child(function):
     """Start a forked process with a pipe to it: the process and our end."""
     ours, theirs = FORK.Pipe()

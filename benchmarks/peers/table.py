@@ -27,8 +27,8 @@ processes, at its peak. "set-up" is until work can begin; for batchneuron with i
 
 "agreement" is with the first variant of a workload: cosine of vectors, share of equal answers. minilm is the
 real all-MiniLM-L6-v2; the others have random weights, whose labels are nearly even, so that bfloat16 picks
-another one now and then, and often among ten zero-shot labels. OpenVINO and optimum-intel choose bfloat16 by themselves
-on such a processor.
+another one now and then, and often among ten zero-shot labels. OpenVINO and optimum-intel choose bfloat16 by
+themselves on such a processor.
 """
 
 

@@ -40,19 +40,6 @@ def hang():
     time.sleep(600)
 
 
-@pytest.fixture
-def interrupt_after():
-    """Ctrl-C, a second time: what `StopSignals` makes of it."""
-
-    def interrupt(_number, _frame):
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGALRM, interrupt)
-    yield lambda seconds: signal.setitimer(signal.ITIMER_REAL, seconds)
-    signal.setitimer(signal.ITIMER_REAL, 0)
-    signal.signal(signal.SIGALRM, before)
-
-
 def count_descriptors():
     return len(list(Path("/proc/self/fd").iterdir()))
 
@@ -79,10 +66,16 @@ def test_a_death_is_told():
         call_aside(die, CORES[:1], "test")
 
 
-def test_an_interrupt_ends_it_at_once_and_nothing_is_left(interrupt_after):
+def interrupt(_number, _frame):
+    """Ctrl-C, a second time: what `StopSignals` makes of it."""
+    raise KeyboardInterrupt
+
+
+def call_and_be_interrupted():
     call_aside(os.getpid, CORES[:1], "test")
     before, began = count_descriptors(), time.monotonic()
-    interrupt_after(1.0)
+    signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 1.0)
 
     with pytest.raises(KeyboardInterrupt):
         call_aside(hang, CORES, "test")
@@ -90,6 +83,15 @@ def test_an_interrupt_ends_it_at_once_and_nothing_is_left(interrupt_after):
     assert time.monotonic() - began < 20
     assert multiprocess.active_children() == []
     assert count_descriptors() == before
+
+
+def test_an_interrupt_ends_it_at_once_and_nothing_is_left():
+    # In a process of its own: an interrupt at an odd moment would end the tests.
+    process = multiprocess.get_context("spawn").Process(target=call_and_be_interrupted)
+    process.start()
+    process.join(60)
+
+    assert process.exitcode == 0
 
 
 def test_what_gives_no_answer_is_ended_and_tried_on_no_other_core(monkeypatch):

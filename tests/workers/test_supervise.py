@@ -140,8 +140,8 @@ def test_workers_that_all_die_without_a_word_before_they_are_ready_will_do_so_ag
 def test_deaths_at_the_start_pass_where_a_worker_has_been_ready_before(stage):
     """Memory, or a device, that was there before may be there again."""
 
-    def do(_index):
-        return ShardFailed(0, failure_of(DeviceFault)) if stage.count("start") == 1 else None
+    def do(index):
+        return ShardFailed(index, failure_of(DeviceFault)) if stage.count("start") == 1 else None
 
     with pytest.raises(WorkerFailed, match="could not start: a worker died") as stopped:
         stage.run(do=do, start=lambda _: die() if stage.count("start") > 1 else None, cores=CORES[:1])

@@ -83,10 +83,12 @@ def test_two_children_share_an_array_job_and_both_end_well(agent, job):
 
 
 def test_submit_waits_until_the_children_have_done_it_all(agent, job):
+    before = set(agent.list_jobs())  # of other tests
     waiting = agent.submit_and_wait(job, *FLAGS, "--array-size", "2")
-    wait_until(waiting, agent.list_jobs)
+    wait_until(waiting, lambda: set(agent.list_jobs()) - before)
+    (job_id,) = set(agent.list_jobs()) - before
 
-    assert agent.run(agent.list_jobs()[0]) == [0, 0]
+    assert agent.run(job_id) == [0, 0]
     assert waiting.wait(60) == 0, waiting.stderr
     assert f"{PARTS} of {PARTS} shards" in waiting.stderr
     require_every_row_once()

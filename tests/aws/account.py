@@ -86,9 +86,9 @@ class Agent:
         return Command(words, self.folder / "waiting.txt", count_parts, {"TMPDIR": str(self.folder)})
 
     def list_jobs(self) -> list[str]:
-        """Ids of the jobs that were submitted; moto ends them at once."""
+        """Ids of the jobs that were submitted, without their children; moto ends them at once."""
         found = boto3.client("batch").list_jobs(jobQueue=QUEUE, jobStatus="SUCCEEDED")
-        return [job["jobId"] for job in found["jobSummaryList"]]
+        return [job["jobId"] for job in found["jobSummaryList"] if ":" not in job["jobId"]]
 
     def list_children(self, job_id: str) -> list[int | None]:
         """Array indices of a job's children; of a plain job None."""

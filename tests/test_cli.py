@@ -77,7 +77,7 @@ def test_a_signal_while_the_spec_is_read_is_the_end_of_a_run(call, job, tmp_path
     read = run.load_job
 
     def read_and_be_signalled(*arguments):
-        os.kill(os.getpid(), number)
+        signal.raise_signal(number)
         return read(*arguments)
 
     monkeypatch.setattr(run, "load_job", read_and_be_signalled)

@@ -1,7 +1,6 @@
 """Signals as a question: the first is remembered, the second and the end of the grace interrupt."""
 
 import io
-import os
 import signal
 import time
 
@@ -12,7 +11,8 @@ from batchneuron.stop import StopSignals
 
 
 def send(number):
-    os.kill(os.getpid(), number)
+    """To this very thread: one that is sent to the process may reach another thread, and so come too late."""
+    signal.raise_signal(number)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -107,7 +107,14 @@ def _score_spans(starts: _Logits, ends: _Logits, context: _Mask, most_tokens: in
 
 
 def _find_best(flat: _Logits, count: int) -> Places:
-    """The highest places of each line, equal ones in their order: [n, count]."""
-    best = np.argpartition(-flat, count - 1, axis=1)[:, :count]
-    order = np.lexsort((best, -np.take_along_axis(flat, best, axis=1)), axis=1)
+    """The highest places of each line, equal ones in their order: [n, count].
+
+    Not `argpartition`: which of equal ones it takes depends on the processor.
+    """
+    least = -np.partition(-flat, count - 1, axis=1)[:, count - 1 : count]
+    is_more, is_least = flat > least, flat == least
+    room = count - is_more.sum(axis=1, keepdims=True)
+    chosen = is_more | (is_least & (np.cumsum(is_least, axis=1) <= room))
+    best = np.nonzero(chosen)[1].reshape(len(flat), count)
+    order = np.argsort(-np.take_along_axis(flat, best, axis=1), axis=1, kind="stable")
     return np.take_along_axis(best, order, axis=1)

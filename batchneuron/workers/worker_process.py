@@ -101,8 +101,10 @@ class ProcessCrew:
         # Ctrl-C goes to the whole group; a worker inherits the mask and never sees it, even while it
         # still imports.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        process.start()
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        try:
+            process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         theirs.close()
         return WorkerProcess(process, ours, Pulse(cells))
 

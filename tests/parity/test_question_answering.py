@@ -45,9 +45,11 @@ def test_answers_are_those_of_transformers_4_57(number, known, make_spec, tmp_pa
 
     made = read_answers(read_rows(tmp_path / "out"))
 
-    for row, (found, wanted) in enumerate(zip(made, recorded[number], strict=True)):
+    judged = [(row, made[row], wanted) for row, wanted in enumerate(recorded[number]) if wanted is not None]
+    for row, found, wanted in judged:
         # Where a context has few spans, that pipeline fills up with impossible ones, whose score is 0.
         found, wanted = ([one for one in some if one[1] > 0] for some in (found, wanted))
         assert [(one[0], *one[2:]) for one in found] == [(one[0], *one[2:]) for one in wanted], row
         assert [one[1] for one in found] == pytest.approx([one[1] for one in wanted], abs=1e-5), row
     assert sum(len(some) for some in made) >= len(make_pairs()) - 1
+    assert len(judged) >= 0.8 * len(make_pairs()) and len(made) == len(make_pairs())

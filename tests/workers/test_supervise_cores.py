@@ -39,7 +39,18 @@ def test_a_lost_core_gets_no_new_worker_and_its_shards_are_done_by_others(stage)
 def test_a_core_that_is_lost_while_its_worker_starts_is_not_tried_again(stage):
     broken = WorkerBroken(failure_of(CoreLost, "core 0 is broken"))
 
-    stage.run(start=lambda core: broken if core.index == 0 else None, **EVERY)
+    def start(core):
+        if core.index == 0:
+            stage.mark("broken")
+            return broken
+        return None
+
+    def do(_index):
+        while not stage.count("broken"):  # else the others may be done before core 0 has said a word
+            time.sleep(0.01)
+        time.sleep(0.02)
+
+    stage.run(start=start, do=do, **EVERY)
 
     assert stage.done == list(range(12))
     assert stage.starts.count(0) == 1

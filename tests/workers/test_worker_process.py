@@ -1,11 +1,15 @@
-"""How a worker's process ends, as its supervisor is told."""
+"""How a worker's process begins, and how it ends, as its supervisor is told."""
 
+import signal
+from multiprocessing import Pipe
 from types import SimpleNamespace
 
 import pytest
 
+from batchneuron.backends.backend import Core
+from batchneuron.workers import worker_process
 from batchneuron.workers.pulse import Pulse
-from batchneuron.workers.worker_process import WorkerProcess
+from batchneuron.workers.worker_process import ProcessCrew, WorkerProcess
 
 
 class Stubborn:
@@ -36,3 +40,17 @@ def test_one_that_is_buried_alive_is_waited_for(goes, message):
 
     assert worker.bury().failure.message.startswith(message)
     assert closed
+
+
+def test_a_process_that_cannot_be_started_leaves_ctrl_c_as_it_was(monkeypatch):
+    class Refused(SimpleNamespace):
+        def start(self):
+            raise BlockingIOError("Resource temporarily unavailable")
+
+    context = SimpleNamespace(Pipe=Pipe, RawArray=lambda kind, size: bytearray(size), Process=Refused)
+    monkeypatch.setattr(worker_process.multiprocess, "get_context", lambda _: context)
+
+    with pytest.raises(BlockingIOError):
+        ProcessCrew().start(None, Core(0))
+
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())

@@ -1,5 +1,5 @@
 # `make demo` and `make test` do their own set-up; everything lives in .venv.
-.PHONY: help setup demo test check audit fix faults kills e2e simulator ray imagecheck lowering bench scale clean
+.PHONY: help setup demo test check parity audit fix faults kills e2e simulator ray imagecheck lowering bench scale clean
 .DEFAULT_GOAL := help
 BIN := .venv/bin
 T ?= tests
@@ -25,6 +25,9 @@ check: setup     ## what CI runs: format, lint, types, tests
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(MAKE) --no-print-directory test T=tests
+
+parity: setup    ## every task on the architectures that the daily tests leave out, held against transformers
+	$(BIN)/python -m pytest -m parity -n 2 --dist loadfile tests/parity
 
 audit: setup     ## known vulnerabilities of what is installed, if the database answers
 	@$(BIN)/python scripts/audit.py

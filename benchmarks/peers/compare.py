@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from agreement import compare_predictions
 from corpora import make_corpus
 from environments import ROOT, make_environment
-from machine import measure_limit, name_machine, probe
+from machine import is_made_for_bfloat16, measure_limit, name_machine, probe
 from models import make_model
 from workloads import WORKLOADS, Variant, Workload
 
@@ -56,27 +56,26 @@ class Cell:
 
 
 def main() -> None:
-    """All rounds of all workloads asked for, and the report."""
+    """All rounds of all workloads asked for, and the report, in which each machine has a place of its own."""
     names = sys.argv[1:] or list(WORKLOADS)
-    cells = [cell for name in names for cell in run_workload(WORKLOADS[name])]
-    before = json.loads(REPORT.read_text()) if REPORT.exists() else {"cells": [], "limit_gflops": {}}
-    kept = [cell for cell in before["cells"] if cell["workload"] not in names]
-    limits = measure_limit()
-    report = {
-        "machine": name_machine(),
-        "limit_gflops": {
-            kind: max(best, before["limit_gflops"].get(kind, 0)) for kind, best in limits.items()
-        },
-        "cells": kept + [asdict(cell) for cell in cells],
-    }
-    REPORT.write_text(json.dumps(report, indent=1) + "\n")
+    cells = [asdict(cell) for name in names for cell in run_workload(WORKLOADS[name])]
+    reports = json.loads(REPORT.read_text()) if REPORT.exists() else []
+    machine, limits = name_machine(), measure_limit()
+    before = next((report for report in reports if report["machine"] == machine), None)
+    if before is not None:
+        reports.remove(before)
+        cells = [cell for cell in before["cells"] if cell["workload"] not in names] + cells
+        limits = {kind: max(best, before["limit_gflops"][kind]) for kind, best in limits.items()}
+    reports.append({"machine": machine, "limit_gflops": limits, "cells": cells})
+    REPORT.write_text(json.dumps(reports, indent=1) + "\n")
     subprocess.run([sys.executable, HERE / "table.py"], check=True)
 
 
 def run_workload(workload: Workload) -> list[Cell]:
     """The cells of one workload, its variants in turns."""
     corpus, model = make_corpus(workload.corpus, workload.rows), make_model(workload.model)
-    cells = {variant: Cell(workload.name, variant.name) for variant in workload.variants}
+    takes_part = [each for each in workload.variants if each.dtype == "float32" or is_made_for_bfloat16()]
+    cells = {variant: Cell(workload.name, variant.name) for variant in takes_part}
     best_probe = max(probe() for _ in range(5))
     for turn in range(ROUNDS):
         for variant, cell in cells.items():

@@ -48,7 +48,16 @@ def name_machine() -> str:
     """Processor, cores, vector units, Python."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
-    flags = next((line.partition(":")[2].split() for line in lines if line.startswith("flags")), [])
-    units = [flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in flags]
     cores = sum(line.startswith("processor") for line in lines)
-    return f"{model}, {cores} cores, {' '.join(units)}, Python {platform.python_version()}"
+    return f"{model}, {cores} cores, {' '.join(_list_units())}, Python {platform.python_version()}"
+
+
+def is_made_for_bfloat16() -> bool:
+    """Whether the processor multiplies in bfloat16; elsewhere it is slower than float32, for everybody."""
+    return any("bf16" in unit for unit in _list_units())
+
+
+def _list_units() -> list[str]:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    flags = next((line.partition(":")[2].split() for line in lines if line.startswith("flags")), [])
+    return [flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in flags]

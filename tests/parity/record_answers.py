@@ -153,7 +153,7 @@ NOISE = 1e-5
 
 
 def record(kind: str) -> dict[str, Any]:
-    """The digest of the model's weights, and its answers to every pair in every case: a list each, or None."""
+    """The digest of the model's weights, and its answers to every pair in every case: lists, or None."""
     import torch
     from transformers import pipeline
 

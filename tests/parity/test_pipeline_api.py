@@ -198,6 +198,8 @@ def test_answers_of_transformers_4_57(number, tmp_path_factory):
     made = ours(make_pairs(), max_seq_len=case["max_seq_len"], **case["options"])
 
     for one, recorded in zip(made, record["answers"][number], strict=True):
+        if recorded is None:  # it hangs on the last bits
+            continue
         found = [some for some in (one if isinstance(one, list) else [one]) if some["score"] > 0]
         known = [dict(zip(["answer", "score", "start", "end"], some, strict=True)) for some in recorded]
         known = [{name: some[name] for name in names} for some in known if some["score"] > 0]

@@ -1,5 +1,5 @@
 # `make demo` and `make test` do their own set-up; everything lives in .venv.
-.PHONY: help setup demo test check parity audit fix faults kills e2e simulator ray imagecheck lowering bench scale clean
+.PHONY: help setup demo test check thorough audit fix faults kills e2e simulator ray imagecheck lowering bench scale clean
 .DEFAULT_GOAL := help
 BIN := .venv/bin
 T ?= tests
@@ -26,8 +26,8 @@ check: setup     ## what CI runs: format, lint, types, tests
 	$(BIN)/mypy
 	$(MAKE) --no-print-directory test T=tests
 
-parity: setup    ## every task on the architectures that the daily tests leave out, held against transformers
-	$(BIN)/python -m pytest -m parity -n 2 --dist loadfile tests/parity
+thorough: setup  ## what the daily tests do, with all architectures, more workers, more moments
+	$(BIN)/python -m pytest -m thorough -n 2 --dist loadfile tests
 
 audit: setup     ## known vulnerabilities of what is installed, if the database answers
 	@$(BIN)/python scripts/audit.py

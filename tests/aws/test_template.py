@@ -27,6 +27,7 @@ def template():
     return yaml.load(TEMPLATE.read_text())
 
 
+@pytest.mark.thorough
 def test_cfn_lint_finds_nothing():
     if shutil.which("cfn-lint") is None:
         pytest.skip("cfn-lint is not installed: pip install cfn-lint")

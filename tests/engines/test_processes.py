@@ -106,7 +106,7 @@ def torn_model(classifier, tmp_path):
     return folder
 
 
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.thorough)])
 def test_torn_weights_end_the_job_and_the_message_names_their_folder(workers, torn_model, make_spec):
     with pytest.raises(ModelError) as ended:
         run_job(make_spec(f"model.id='{torn_model}'", f"backend.workers={workers}"))
@@ -116,7 +116,7 @@ def test_torn_weights_end_the_job_and_the_message_names_their_folder(workers, to
 
 
 @pytest.mark.case(32)
-@pytest.mark.parametrize("harm", ["deleted", "altered"])
+@pytest.mark.parametrize("harm", ["altered", pytest.param("deleted", marks=pytest.mark.thorough)])
 @pytest.mark.parametrize("workers", [0, 1])
 def test_an_input_file_that_changes_after_planning_ends_the_job_by_its_name(
     workers, harm, make_spec, tmp_path

@@ -57,6 +57,7 @@ def opened(make_spec):
     return open_run(prepare(make_spec()))
 
 
+@pytest.mark.thorough
 def test_actors_give_the_bits_of_one_process_and_tell_the_same(cluster, make_spec, tmp_path):
     events = []
     run_job(make_spec())

@@ -102,7 +102,9 @@ def test_sigterm_gives_up_what_does_not_fit_in_the_grace(tmp_path):
 
 
 @pytest.mark.case(6)
-@pytest.mark.parametrize("after_s", [0.05, 0.3, 0.6, 1.0])
+@pytest.mark.parametrize(
+    "after_s", [0.3, *(pytest.param(after_s, marks=pytest.mark.thorough) for after_s in (0.05, 0.6, 1.0))]
+)
 def test_ctrl_c_of_a_terminal_reaches_workers_that_are_still_starting(after_s, tmp_path):
     """A terminal sends it to the whole group: the parent, and workers in the middle of an import."""
     command = Job(tmp_path / "job", JOB, LIGHT).start()

@@ -42,6 +42,7 @@ def test_two_runners_of_one_job_share_the_work_and_both_end_well(tmp_path):
 
 
 @pytest.mark.case(26)
+@pytest.mark.thorough
 def test_another_job_is_refused_and_told_what_differs(tmp_path):
     job = Job(tmp_path / "job", (*JOB, "backend.workers=0"), LIGHT)
     assert job.start().wait() == 0
@@ -57,6 +58,7 @@ def test_another_job_is_refused_and_told_what_differs(tmp_path):
 
 
 @pytest.mark.case(31)
+@pytest.mark.thorough
 def test_a_part_that_got_lost_is_made_again_and_the_manifest_still_tells_the_truth(tmp_path):
     job = Job(tmp_path / "job", (*JOB, "backend.workers=0"), LIGHT)
     assert job.start().wait() == 0

@@ -53,7 +53,7 @@ def run(classifier, tmp_path_factory):
         f"model: {{id: '{classifier}'}}\n"
         f"input: {{path: '{root / 'rows'}'}}\n"
         f"shapes: {{batch_size: 4, sequence_length: [8, {LONG}]}}\n"
-        "backend: {workers: 0}\n"
+        "backend: {kind: torch, workers: 0}\n"
         "errors: {max_rejected: 10}\n"
         f"output: {{path: '{root / 'out'}', shard_rows: 10}}\n",
         "report.yaml",

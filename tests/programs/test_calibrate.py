@@ -21,6 +21,7 @@ def read_numbers(folder):
     return table.schema.field("embedding").metadata, np.array(table["embedding"].to_pylist())
 
 
+@pytest.mark.thorough
 def test_a_calibration_is_the_same_in_this_process_and_in_workers(make_spec, overrides, tmp_path):
     here, there = tmp_path / "here", tmp_path / "there"
     run_job(make_spec(*overrides, f"output.path={here}"))

@@ -126,6 +126,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.thorough
 def test_a_compiled_folder_answers_as_the_model_does(folder, classifier, tmp_path_factory):
     config = json.loads((classifier / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "neuron": SECTION}))

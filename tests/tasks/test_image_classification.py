@@ -307,17 +307,20 @@ def make_spec(tmp_path, model, rows, *overrides):
     return parse_spec(text, "images.yaml", overrides, OPTIONS)
 
 
-@pytest.mark.parametrize("batch_size", [1, 4, 64])
+@pytest.mark.parametrize(
+    "batch_size", [4, *(pytest.param(size, marks=pytest.mark.thorough) for size in (1, 64))]
+)
 def test_a_broken_image_in_a_batch_leaves_the_others_as_they_are(batch_size, vit, tmp_path):
     pictures = [encode(paint(9 + row, 30, row)) for row in range(12)]
     pictures[2], pictures[5], pictures[6] = b"broken", None, break_middle(pictures[6])
     table = pa.table({"id": range(12), "picture": pictures})
 
-    run_job(make_spec(tmp_path, vit, table, f"shapes.batch_size={batch_size}"))
+    overrides = f"shapes.batch_size={batch_size}", "backend.kind=torch"
+    run_job(make_spec(tmp_path, vit, table, *overrides))
     good = [row for row in range(12) if row not in (2, 5, 6)]
     alone = tmp_path / "alone"
     alone.mkdir()
-    run_job(make_spec(alone, vit, table.take(good), f"shapes.batch_size={batch_size}"))
+    run_job(make_spec(alone, vit, table.take(good), *overrides))
 
     made = read_rows(tmp_path / "out")
     assert made["id"].to_pylist() == list(range(12))

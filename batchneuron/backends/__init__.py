@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib.util import find_spec
 from typing import Literal
 
@@ -12,6 +13,7 @@ from batchneuron.backends.neuron_native import NativeBackend, keep_out_of_parent
 from batchneuron.backends.neuron_stack import BackendKind, choose_backend
 from batchneuron.backends.neuron_trace import TraceBackend
 from batchneuron.backends.openvino_cpu import OpenVinoBackend
+from batchneuron.backends.torch_cuda import CudaBackend
 from batchneuron.backends.torch_eager import TorchBackend
 from batchneuron.errors import BackendError
 from batchneuron.spec.sections import JobSpec
@@ -19,12 +21,13 @@ from batchneuron.spec.sections import JobSpec
 Kind = Literal["cpu", "torch", "neuron-trace", "neuron"]
 
 
-def open_backend(spec: JobSpec, *, elsewhere: bool = False) -> Backend:
+def open_backend(spec: JobSpec, *, elsewhere: bool = False, compiler_version: str | None = None) -> Backend:
     """The backend a spec asks for, or the best that this machine has.
 
     Args:
         spec: the job.
         elsewhere: it is opened for its facts alone, to plan what another machine will run.
+        compiler_version: of the programs that it is to run, where its compiler is not installed here.
 
     Raises:
         BackendError: it is not available here.
@@ -32,10 +35,13 @@ def open_backend(spec: JobSpec, *, elsewhere: bool = False) -> Backend:
     match choose_kind(spec):
         case "cpu" if has_openvino():
             return OpenVinoBackend(spec.backend, spec.model)
+        case "torch" if spec.backend.device == "cuda":
+            return CudaBackend(spec.backend, spec.model)
         case "cpu" | "torch":
             return TorchBackend(spec.backend, spec.model)
         case "neuron-trace":
-            return TraceBackend(_open_host("neuron-trace", spec, elsewhere), spec.model)
+            host = _open_host("neuron-trace", spec, elsewhere)
+            return TraceBackend(replace(host, compiler_version=compiler_version), spec.model)
         case "neuron":
             keep_out_of_parent()
             return NativeBackend(_open_host("neuron", spec, elsewhere))

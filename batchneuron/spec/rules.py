@@ -72,6 +72,7 @@ def find_broken_rules(root: Node) -> Iterator[Finding]:
     yield from _check_remote_code(root)
     yield from _check_shapes(root)
     yield from _check_columns(root)
+    yield from _check_device(root)
 
 
 def _check_remote_code(root: Node) -> Iterator[Finding]:
@@ -109,6 +110,14 @@ def _check_columns(root: Node) -> Iterator[Finding]:
                 parse_template(node.value)
             except ValueError as error:
                 yield Finding(node.place, ("input", "columns", name), str(error))
+
+
+def _check_device(root: Node) -> Iterator[Finding]:
+    device, kind = root.get("backend", "device"), root.get("backend", "kind")
+    named = "auto" if kind is None else kind.value
+    if device is not None and device.value == "cuda" and named != "torch":
+        what = f"cuda goes with backend.kind: torch, and that is {named}"
+        yield Finding(device.place, ("backend", "device"), what, "set backend.kind: torch")
 
 
 def _read_rungs(node: Node | None) -> list[int]:

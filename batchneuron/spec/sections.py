@@ -99,6 +99,9 @@ class BackendSpec(Section):
     kind: Literal["auto", "cpu", "torch", "neuron-trace", "neuron"] = Field(
         "auto", description="What compiles and runs the program; auto: what this machine has."
     )
+    device: Literal["cpu", "cuda"] = Field(
+        "cpu", description="Where the torch backend computes; cuda: one worker for each NVIDIA GPU."
+    )
     workers: Annotated[int, Field(ge=0)] | Literal["auto"] = Field(
         "auto", description="Worker processes, one core each; 0 runs in this process."
     )

@@ -25,6 +25,17 @@ def test_a_hub_id_may_name_its_revision():
     assert spec("model: {id: org/name@v1, revision: v1}").model.revision == "v1"
 
 
+@pytest.mark.parametrize(
+    ("kind", "told"), [("", "auto"), ("kind: cpu, ", "cpu"), ("kind: neuron, ", "neuron")]
+)
+def test_a_gpu_goes_with_torch(kind, told):
+    assert spec("backend: {kind: torch, device: cuda}").backend.device == "cuda"
+    found = problem(f"backend: {{{kind}device: cuda}}")
+
+    assert (found.where, found.hint) == ("job.yaml:4", "set backend.kind: torch")
+    assert f"cuda goes with backend.kind: torch, and that is {told}" in found.what
+
+
 def test_two_different_revisions_are_refused():
     found = problem("model:\n  id: org/name@v1\n  revision: v2")
 

@@ -16,8 +16,8 @@ Code = Literal[
     "null_input",  # a column the task needs is null in this row
     "too_long",  # longer than the longest shape, and `shapes.overflow: reject`; or of 8 MiB and more
     "no_mask",  # the text has no mask token to fill
-    "non_finite",  # the device gave NaN or infinity
-    "zero_norm",  # the embedding has no direction to normalise
+    "non_finite",  # the device gave NaN or infinity, or more than the wished type can hold
+    "zero_norm",  # the embedding is all zeros, and has no direction
     "worker_crash",  # the worker died of this row alone, or the device refused it
     "worker_hang",  # the worker came to a stand on this row alone
     "out_of_memory",  # the worker ran out of memory on this row alone

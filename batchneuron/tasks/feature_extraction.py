@@ -160,16 +160,14 @@ class FeatureExtraction:
         scaled again where vectors are normalised; its token vectors are joined.
         """
         if self.pooling == "none":
-            return Decoded(self._decode_tokens(items, rows, outputs))
+            return self._decode_tokens(items, rows, outputs)
         vectors = fold_mean(outputs.stack(0), items, rows)
-        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-        rejections: tuple[Rejection, ...] = ()
-        if self.normalize:
-            rejections = reject_rows(norms[:, 0] == 0, "zero_norm", "the vector is all zeros")
-            vectors = vectors / np.maximum(norms, _TINY) if len(items) != rows else vectors
-        if self.options.dtype == "float16":
-            too_large = np.abs(vectors).max(axis=1) > LARGEST_FLOAT16
-            rejections += reject_rows(too_large, "non_finite", "a number beyond what float16 can hold")
+        rejections = reject_rows(
+            np.count_nonzero(vectors, axis=1) == 0, "zero_norm", "the vector is all zeros"
+        )
+        if self.normalize and len(items) != rows:
+            vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), _TINY)
+        rejections += self._reject_large(vectors, np.arange(rows))
         return Decoded(pa.table([self._vectors(vectors)], schema=self.schema), rejections)
 
     def measure(self, items: Items, rows: int, outputs: Outputs) -> Calibration:
@@ -185,7 +183,7 @@ class FeatureExtraction:
         """The task that quantises by these ranges."""
         return replace(self, ranges=read_ranges(calibration))
 
-    def _decode_tokens(self, items: Items, rows: int, outputs: Outputs) -> pa.Table:
+    def _decode_tokens(self, items: Items, rows: int, outputs: Outputs) -> Decoded:
         """Token vectors, fillers cut off: each row's windows one after the other."""
         ends = np.cumsum(items.lengths, dtype=np.int64)
         flat = np.empty((int(ends[-1]), self.width), dtype=np.float32)
@@ -195,7 +193,17 @@ class FeatureExtraction:
                 flat[ends[pick] - length : ends[pick]] = vectors[:length]
         row_ends = ends[np.searchsorted(items.rows, np.arange(rows), side="right") - 1]
         offsets = pa.array(np.concatenate([[0], row_ends]).astype(np.int32))
-        return pa.table([pa.ListArray.from_arrays(offsets, self._vectors(flat))], schema=self.schema)
+        columns = [pa.ListArray.from_arrays(offsets, self._vectors(flat))]
+        rejections = self._reject_large(flat, np.repeat(items.rows, items.lengths))
+        return Decoded(pa.table(columns, schema=self.schema), rejections)
+
+    def _reject_large(self, vectors: NDArray[np.float32], owners: NDArray[np.intp]) -> tuple[Rejection, ...]:
+        """The rows of those vectors that the numbers' type cannot hold; `owners`: the row of each vector."""
+        if self.options.dtype != "float16":
+            return ()
+        large = np.unique(owners[np.abs(vectors).max(axis=1) > LARGEST_FLOAT16])
+        what = "a number beyond what float16 can hold"
+        return tuple(Rejection(row, "non_finite", what) for row in large.tolist())
 
     def _vectors(self, vectors: NDArray[np.float32]) -> pa.Array:
         """A fixed-size list over the numbers as they lie in memory."""

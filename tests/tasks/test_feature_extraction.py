@@ -185,11 +185,28 @@ def test_what_half_precision_cannot_hold_is_rejected():
     assert [(rejection.row, rejection.code) for rejection in decoded.rejections] == [(1, "non_finite")]
 
 
-def test_a_vector_without_a_direction_is_rejected_where_vectors_are_normalized():
-    vectors = [[1.0] * HIDDEN, [0.0] * HIDDEN, [0.5] * HIDDEN]
+@pytest.mark.parametrize(("overflow", "expected"), [("both", [1, 2]), ("none", [])])
+def test_token_vectors_that_half_precision_cannot_hold_reject_their_row(overflow, expected):
+    items = make_items([[1]] + [[1, 1]] * 3, [0, 1, 1, 2])
+    states = np.ones((4, 3, HIDDEN), np.float32)
+    states[:, 2] = 1e6  # under the padding
+    if overflow == "both":
+        states[2, 1, 3], states[3, 0, 0] = 1e6, -1e6
 
-    assert decode_vectors(make_task(), vectors).rejections == ()
-    (rejection,) = decode_vectors(make_task(normalize=True), vectors).rejections
+    decoded = decode(make_task(pooling="none", dtype="float16"), [(range(4), states)], items, 3)
+
+    assert [(rejection.row, rejection.code) for rejection in decoded.rejections] == [
+        (row, "non_finite") for row in expected
+    ]
+    plain = decode(make_task(pooling="none"), [(range(4), states)], items, 3)
+    assert plain.rejections == ()
+
+
+@pytest.mark.parametrize("options", [{}, {"normalize": True}, {"dtype": "float16"}, {"dtype": "binary"}])
+def test_a_vector_without_a_direction_is_rejected(options):
+    vectors = [[1.0] * HIDDEN, [0.0] * HIDDEN, [0.5] * HIDDEN, [1e-30] * HIDDEN]
+
+    (rejection,) = decode_vectors(make_task(**options), vectors).rejections
     assert (rejection.row, rejection.code) == (1, "zero_norm")
 
 
@@ -210,9 +227,9 @@ def test_windows_that_cancel_out_are_rejected():
     items = make_items([[1], [1], [1]], [0, 0, 1])
     vectors = np.array([[1, 0, 0, 0, 0], [-1, 0, 0, 0, 0], [0, 1, 0, 0, 0]], np.float32)
 
-    (rejection,) = decode(make_task(normalize=True), [(range(3), vectors)], items, 2).rejections
-
-    assert (rejection.row, rejection.code) == (0, "zero_norm")
+    for normalize in (True, False):
+        (rejection,) = decode(make_task(normalize=normalize), [(range(3), vectors)], items, 2).rejections
+        assert (rejection.row, rejection.code) == (0, "zero_norm")
 
 
 @settings(max_examples=30, deadline=None)

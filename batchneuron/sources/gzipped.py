@@ -1,4 +1,4 @@
-"""Decompressed bytes of a gzip file, however many members it has.
+"""Decompressed bytes of a gzip file, however many members it has, and zeros after each as padding.
 
 Arrow's own stream gives nothing of a read in which the data ends too early; here all bytes before the
 damage come out, so that the error can say how many rows they hold. A bomb is stopped: text that shrinks
@@ -12,6 +12,9 @@ from typing import Any
 
 _READ_BYTES = 1 << 20
 _GZIP_WINDOW = 31  # zlib's word for a gzip header and trailer around the data
+_PADDING = (
+    b"\0"  # what tapes, and tools that write whole blocks, fill up with; Python's gzip passes over it too
+)
 MAX_RATIO = 200
 UNSUSPECTED_BYTES = 256 << 20
 
@@ -62,11 +65,11 @@ class GzipBytes:
     def _next_compressed(self) -> bytes:
         left: bytes = self._member.unconsumed_tail
         if self._member.eof:
-            left = self._member.unused_data
+            left = self._member.unused_data.lstrip(_PADDING)
             self._member = zlib.decompressobj(_GZIP_WINDOW)
             self._has_begun = False
-        if not left:
-            left = self._raw.read(_READ_BYTES)
-            self._read_bytes += len(left)
+        while not left and (chunk := self._raw.read(_READ_BYTES)):
+            self._read_bytes += len(chunk)
+            left = chunk if self._has_begun else chunk.lstrip(_PADDING)
         self._has_begun = self._has_begun or bool(left)
         return left

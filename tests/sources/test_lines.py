@@ -191,6 +191,21 @@ def test_gzip_of_any_number_of_members(tmp_path, members):
 
 
 @pytest.mark.case(36)
+@pytest.mark.parametrize("padding", [1, 511, 3 << 20])
+def test_zeros_after_a_member_of_gzip_are_padding(tmp_path, padding):
+    """Python's gzip reads such a file whole; before the first member they are damage, for it too."""
+    middle, zeros = len(DATA) // 2, bytes(padding)
+    data = gzip.compress(DATA[:middle]) + zeros + gzip.compress(DATA[middle:]) + zeros
+    (tmp_path / "a.jsonl.gz").write_bytes(data)
+    assert gzip.decompress(data) == DATA
+    assert read_column(tmp_path / "a.jsonl.gz", "a") == list(range(100))
+
+    (tmp_path / "a.jsonl.gz").write_bytes(zeros + data)
+    with pytest.raises(SourceUnreadable, match="is not gzip data"):
+        open_path(tmp_path / "a.jsonl.gz").inventory()
+
+
+@pytest.mark.case(36)
 def test_truncated_gzip_names_the_file_and_the_rows_before_the_end(tmp_path):
     data = gzip.compress(DATA, compresslevel=0)
     (tmp_path / "a.jsonl.gz").write_bytes(data[: len(data) // 2])

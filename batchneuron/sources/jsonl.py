@@ -19,7 +19,7 @@ from pyarrow import json as arrow_json
 from batchneuron.errors import SourceUnreadable
 from batchneuron.rejection import Rejection
 from batchneuron.sources.grammar import JsonLines
-from batchneuron.sources.json_values import JsonObject, decode_object, fit_value, infer_type
+from batchneuron.sources.json_values import JsonObject, decode_object, fit_value, infer_type, measure_depth
 from batchneuron.sources.lines import Records, RecordScanner, is_utf8, scan_blocks
 from batchneuron.sources.location import map_files
 from batchneuron.sources.mending import mend_bytes
@@ -32,6 +32,7 @@ _SAMPLED_RECORDS = 1000
 _SAMPLED_CHUNKS = 4  # where records are so long that there are fewer
 _ARRAY_HINT = "one object per line is wanted: jq -c '.[]' in.json > out.jsonl"
 _OBJECT_HINT = "one object per line is wanted: jq -c . in.json > out.jsonl"
+_SURE_DEPTH = 500  # Python gives up near 1,000, less the calls it is in
 # Arrow takes these for numbers, JSON and Python do not.
 _ODD_NUMBER = re.compile(rb"[:,\[]\s*-?(?:Inf(?!inity)|(?<=-)NaN)")
 
@@ -151,7 +152,7 @@ def _parse_bulk(records: Records, schema: pa.Schema) -> pa.Table | None:
     """The rows as Arrow's parser reads them; None where it refuses, or cannot be trusted to count."""
     data = records.span()
     # Arrow does not check the columns that it leaves out.
-    if not (is_utf8(data) and _are_objects(records)):
+    if not (is_utf8(data) and _are_objects(records)) or _are_deep(records):
         return None
     if (b"Inf" in data or b"-NaN" in data) and _ODD_NUMBER.search(data):
         return None
@@ -164,6 +165,17 @@ def _parse_bulk(records: Records, schema: pa.Schema) -> pa.Table | None:
     except pa.ArrowInvalid:
         return None
     return table.select(schema.names) if table.num_rows == len(records) else None
+
+
+def _are_deep(records: Records) -> bool:
+    """Whether any record is nested more deeply than Python is sure to follow: Arrow follows to any depth."""
+    if (records.stops - records.starts).max() <= _SURE_DEPTH:
+        return False
+    array = np.frombuffer(records.data, dtype=np.uint8)
+    opens = np.flatnonzero((array == ord("[")) | (array == ord("{")))
+    counts = np.searchsorted(opens, records.stops) - np.searchsorted(opens, records.starts)
+    suspects = np.flatnonzero(counts > _SURE_DEPTH).tolist()
+    return any(measure_depth(records.text(index)) > _SURE_DEPTH for index in suspects)
 
 
 def _are_objects(records: Records) -> bool:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from batchneuron.errors import SourceUnreadable
 from batchneuron.sources import FileId, jsonl, lines
 from batchneuron.sources.jsonl import JsonLinesFormat
-from tests.sources.reading import open_path, read_all, read_path, rejected
+from tests.sources.reading import open_path, read_all, read_column, read_path, rejected
 
 
 def write(path, *records):
@@ -186,6 +186,34 @@ def test_deep_nesting_rejects_its_row_alone(tmp_path):
     path = write(tmp_path / "a.jsonl", '{"a": 1}\n', '{"a": ' + "[" * 100_000 + "\n", '{"a": 3}\n')
     rows = read_all(open_path(path))
     assert rows.table.to_pydict() == {"a": [1, None, 3]}
+
+
+@pytest.mark.case(34)
+@pytest.mark.parametrize("neighbour", ['{"a": 3}', '{"a": '])
+@pytest.mark.parametrize(("depth", "is_taken"), [(600, True), (1_500, False)])
+def test_how_deep_a_line_may_be_nested_does_not_depend_on_its_neighbours(
+    tmp_path, short_sample, neighbour, depth, is_taken
+):
+    """The deep column is one that nobody reads; of the closing brackets in its text none counts."""
+    deep = '"' + "]" * depth + '", ' + "[" * depth + "]" * depth
+    path = write(tmp_path / "a.jsonl", f'{{"a": 1}}\n{{"a": 2, "b": [{deep}]}}\n{neighbour}\n')
+    rows = read_all(open_path(path), ["a"])
+    assert rows.table["a"].to_pylist()[:2] == [1, 2 if is_taken else None]
+    assert ("line 2: nested too deeply" in rejected(rows).get(1, "")) is not is_taken
+    assert (2 in rejected(rows)) is (neighbour == '{"a": ')
+
+
+def test_a_line_is_not_deep_because_it_is_long(tmp_path, monkeypatch):
+    monkeypatch.setattr(jsonl.JsonParser, "_parse_each", lambda *_: pytest.fail("not in bulk"))
+    value = [{"x": 'a [ and a " {'}] * 1_000
+    assert read_path(write(tmp_path / "a.jsonl", json.dumps({"v": value}))) == [{"v": value}]
+
+
+def test_text_that_can_be_read_and_not_written_for_its_depth_rejects_its_row_alone(tmp_path, short_sample):
+    deep = ["[" * depth + "]" * depth for depth in range(900, 1_000)]
+    path = write(tmp_path / "a.jsonl", "".join(f'{{"t": {text}}}\n' for text in ['"x"', *deep, '"y"']))
+    texts = read_column(path, "t")
+    assert (texts[0], texts[1], texts[-2], texts[-1]) == ("x", deep[0], None, "y")
 
 
 GOOD = {

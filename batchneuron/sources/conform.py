@@ -18,14 +18,23 @@ from batchneuron.sources.source import FileId, ShardRows
 
 
 def plain_schema(schema: pa.Schema) -> pa.Schema:
-    """`schema` without metadata and dictionaries; all columns nullable, as rejected rows need them to be."""
+    """`schema` without metadata, dictionaries and views; columns nullable, as rejected rows need."""
     return pa.schema([pa.field(field.name, plain_type(field.type)) for field in schema])
 
 
 def plain_type(kind: pa.DataType) -> pa.DataType:
-    """`kind` with dictionary-encoded values, at any depth, as the values they stand for."""
+    """`kind` with dictionary-encoded values, at any depth, as the values they stand for, and no views.
+
+    Views are how polars writes text to Arrow files; Arrow itself can take no rows of them.
+    """
     if pa.types.is_dictionary(kind):
         return plain_type(kind.value_type)
+    if pa.types.is_string_view(kind):
+        return pa.large_string()
+    if pa.types.is_binary_view(kind):
+        return pa.large_binary()
+    if pa.types.is_fixed_size_list(kind):
+        return pa.list_(kind.value_field.with_type(plain_type(kind.value_type)), kind.list_size)
     if pa.types.is_struct(kind):
         return pa.struct(
             [kind.field(i).with_type(plain_type(kind.field(i).type)) for i in range(kind.num_fields)]
@@ -36,7 +45,12 @@ def plain_type(kind: pa.DataType) -> pa.DataType:
     return kind
 
 
-_LISTS = {pa.types.is_list: pa.list_, pa.types.is_large_list: pa.large_list}
+_LISTS = {
+    pa.types.is_list: pa.list_,
+    pa.types.is_large_list: pa.large_list,
+    pa.types.is_list_view: pa.list_,
+    pa.types.is_large_list_view: pa.large_list,
+}
 
 
 def unify(schemas: Iterable[tuple[FileId, pa.Schema]]) -> pa.Schema:
@@ -109,6 +123,22 @@ def conform(rows: ShardRows, schema: pa.Schema, uri: str, first_row: int) -> Sha
     return ShardRows(null_rows(whole, reasons), rejections)
 
 
+def change_type(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+    """`column` cast to `kind`, which is plain."""
+    if not _defies_cast(column.type):
+        return column.cast(kind)
+    return pa.chunked_array([pa.array(chunk.to_pylist(), kind) for chunk in column.chunks], kind)
+
+
+def _defies_cast(kind: pa.DataType) -> bool:
+    """Whether Arrow has no cast for it, or a wrong one: 26 gives invalid lists for views of lists."""
+    if pa.types.is_dictionary(kind):
+        return bool(pa.types.is_string_view(kind.value_type) or pa.types.is_binary_view(kind.value_type))
+    if pa.types.is_list_view(kind) or pa.types.is_large_list_view(kind):
+        return True
+    return any(_defies_cast(kind.field(number).type) for number in range(kind.num_fields))
+
+
 def null_rows(table: pa.Table, rows: Mapping[int, object]) -> pa.Table:
     """`table` with nulls in all columns of these rows."""
     if not rows:
@@ -127,7 +157,7 @@ def _cast(
     """
     try:
         column.validate(full=True)
-        return (column if column.type == kind else column.cast(kind)).chunks, {}
+        return (column if column.type == kind else change_type(column, kind)).chunks, {}
     except pa.ArrowNotImplementedError as error:
         raise SourceUnreadable(f"column {name!r} is {column.type}, which is not {kind}", uri) from error
     except pa.ArrowInvalid as error:

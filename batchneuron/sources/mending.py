@@ -18,16 +18,19 @@ def mend_columns(table: pa.Table) -> pa.Table:
     """`table` with its columns of text in UTF-8; text within lists and structs is left as it is."""
     for number, field in enumerate(table.schema):
         if pa.types.is_string(field.type) or pa.types.is_large_string(field.type):
-            table = table.set_column(number, field, _mend_column(table.column(number)))
+            table = table.set_column(number, field, _mend_column(table.column(number), field.type))
+        elif pa.types.is_string_view(field.type):
+            mended = _mend_column(table.column(number), pa.large_string())
+            table = table.set_column(number, field.with_type(mended.type), mended)
     return table
 
 
-def _mend_column(column: pa.ChunkedArray) -> pa.ChunkedArray:
+def _mend_column(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
     try:
         column.validate(full=True)
     except pa.ArrowInvalid:
-        return _decode(column.cast(pa.large_binary()), column.type, "replace")[0]
-    return column
+        return _decode(column.cast(pa.large_binary()), kind, "replace")[0]
+    return column.cast(kind)
 
 
 def decode_column(column: pa.ChunkedArray, *, mends: bool) -> tuple[pa.ChunkedArray, list[int]]:

@@ -98,3 +98,71 @@ def test_a_batch_that_points_out_of_bounds_does_not_crash(tmp_path):
     rows = read_all(open_path(path))
     assert rows.table.to_pylist() == [{"t": "x" * 1000}, {"t": None}]
     assert rejected(rows).keys() == {1}
+
+
+def make_views():
+    """Columns as polars has them, of every kind that it writes as a view, and one of lists that are views."""
+    polars = pytest.importorskip("polars")
+    text = ["x", None, "a text that is too long for a view to hold"]
+    frame = polars.DataFrame(
+        {
+            "text": text,
+            "bytes": [None if each is None else each.encode() for each in text],
+            "list": [text, [], None],
+            "pair": polars.Series([text[:2], None, text[1:]], dtype=polars.Array(polars.String, 2)),
+            "struct": [{"x": each} for each in text],
+            "kind": polars.Series(text, dtype=polars.Categorical),
+        }
+    )
+    lists = pa.array([[1, None], None, [3]], pa.list_view(pa.int64()))
+    return frame, pa.table({"lists": lists})
+
+
+def test_views_become_what_everything_can_read(tmp_path):
+    frame, lists = make_views()
+    frame.write_ipc(tmp_path / "a.arrow")
+    write_arrow(tmp_path / "b.arrow", lists)
+
+    source = open_path(tmp_path)
+    rows = read_all(source).table
+
+    assert (
+        rows.schema
+        == source.inventory().schema
+        == pa.schema(
+            {
+                "text": pa.large_string(),
+                "bytes": pa.large_binary(),
+                "list": pa.large_list(pa.large_string()),
+                "pair": pa.list_(pa.large_string(), 2),
+                "struct": pa.struct({"x": pa.large_string()}),
+                "kind": pa.large_string(),
+                "lists": pa.list_(pa.int64()),
+            }
+        )
+    )
+    rows.validate(full=True)
+    expected = [{**row, "lists": None} for row in frame.to_dicts()]
+    assert rows.to_pylist()[:3] == [
+        {**row, "pair": None if row["pair"] is None else list(row["pair"])} for row in expected
+    ]
+    assert rows["lists"].to_pylist() == [None] * 3 + [[1, None], None, [3]]
+    assert rows.take([2, 0])["text"].to_pylist() == ["a text that is too long for a view to hold", "x"]
+
+
+def test_files_of_polars_and_of_pyarrow_are_one_input(tmp_path):
+    make_views()[0].select("text").write_ipc(tmp_path / "a.arrow")
+    write_arrow(tmp_path / "b.arrow", pa.table({"text": ["y"]}))
+    assert read_path(tmp_path)[::3] == [{"text": "x"}, {"text": "y"}]
+
+
+@pytest.mark.parametrize("errors", ["reject", "replace"])
+def test_a_view_of_text_that_is_not_utf8_is_treated_like_any_other(tmp_path, errors):
+    texts = pa.array([b"good", b"b\xffd", b"b\xffd, and too long for a view to hold"], pa.binary_view())
+    write_arrow(tmp_path / "a.arrow", pa.table({"text": texts.view(pa.string_view())}))
+    rows = read_all(open_path(tmp_path / "a.arrow", encoding_errors=errors))
+    mended = (
+        ["b\ufffdd", "b\ufffdd, and too long for a view to hold"] if errors == "replace" else [None, None]
+    )
+    assert rows.table["text"].to_pylist() == ["good", *mended]
+    assert sorted(rejected(rows)) == ([1, 2] if errors == "reject" else [])

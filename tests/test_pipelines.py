@@ -46,6 +46,15 @@ def roomy(tmp_path):
     return save_roomy(tmp_path / "roomy", "no", "yes")
 
 
+def test_the_modules_of_optimum_neuron_are_there():
+    from batchneuron import modeling, pipelines
+
+    assert pipelines.pipeline is pipeline
+    models = {name for name in batchneuron.__all__ if name.startswith("Neuron")}
+    assert models == set(modeling.__all__)
+    assert all(getattr(modeling, name) is getattr(batchneuron, name) for name in models)
+
+
 def test_the_default_call_works(classifier, monkeypatch):
     task = "text-classification"
     monkeypatch.setitem(KINDS, task, dataclasses.replace(KINDS[task], default_model=str(classifier)))

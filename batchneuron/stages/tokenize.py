@@ -24,7 +24,7 @@ from batchneuron.stages.items import Items, Ragged, TaskItems
 Overflow = Literal["truncate", "split", "reject"]
 # An encoding keeps every token as a text of its own, 10 kB for a page; freeing thousands of them at once
 # would also hold up the thread that feeds the device.
-_CHUNK_ROWS = 256
+CHUNK_ROWS = 256
 _NO_LIMIT = 100_000  # tokenizers without a limit of their own say 1e30
 _DEFAULT_LIMIT = 512
 _Flat = tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]
@@ -51,7 +51,7 @@ class _Texts:
 
     def chunk(self, start: int) -> _Texts:
         """Those from one row on, not too many."""
-        rows = slice(start, start + _CHUNK_ROWS)
+        rows = slice(start, start + CHUNK_ROWS)
         return _Texts(self.texts[rows], self.pairs if self.pairs is None else self.pairs[rows])
 
     def row(self, row: int) -> tuple[str, str | None]:
@@ -109,7 +109,7 @@ class Tokenizer:
         self._require_room(limit, is_pair=pairs is not None)
         rows, parts, rejections = _Texts(texts, pairs), [], []
         truncated = np.zeros(len(texts), dtype=np.bool_)
-        for start in range(0, len(rows), _CHUNK_ROWS):
+        for start in range(0, len(rows), CHUNK_ROWS):
             chunk = rows.chunk(start)
             encodings = self._run(chunk, limit)
             fates = self._settle(encodings, chunk, limit)
@@ -258,6 +258,14 @@ class Tokenizer:
         offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
         tensors = {"input_ids": Ragged(ids, offsets), "token_type_ids": Ragged(types, offsets)}
         return Items(rows, lengths, tensors, self._fills)
+
+
+def gives_types(model: Model) -> bool:
+    """Whether the model's own tokenizer gives `token_type_ids`; False where it has no tokenizer."""
+    try:
+        return "token_type_ids" in open_tokenizer(model).model_input_names
+    except (OSError, ValueError):
+        return False
 
 
 def _flat(rows: Iterable[Sequence[int]], total: int) -> NDArray[np.int32]:

@@ -21,8 +21,10 @@ from batchneuron.tasks.windows import (
     Cut,
     Ints,
     Tokens,
+    chunk_rows,
     cut_windows,
     drop,
+    join_tokens,
     make_items,
     read_tokens,
     reject_long,
@@ -113,7 +115,8 @@ class AnswerEncoder:
         backend.no_truncation()
         backend.no_padding()
         texts = (questions, contexts) if self._context == 1 else (contexts, questions)
-        return read_tokens(backend.encode_batch(list(zip(*texts, strict=True))))
+        chunks = (list(zip(*chunk, strict=True)) for chunk in chunk_rows(*texts))
+        return join_tokens([read_tokens(backend.encode_batch(pairs)) for pairs in chunks])
 
     def _cut_questions(self, tokens: Tokens) -> tuple[Tokens, NDArray[np.bool_]]:
         """The tokens without the ends of long questions, and which rows had one: [A]."""

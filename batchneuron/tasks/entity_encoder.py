@@ -23,8 +23,10 @@ from batchneuron.tasks.task import TaskOptions
 from batchneuron.tasks.windows import (
     Cut,
     Tokens,
+    chunk_rows,
     cut_ends,
     cut_windows,
+    join_tokens,
     make_items,
     read_slow_tokens,
     read_tokens,
@@ -99,6 +101,10 @@ class EntityEncoder:
 
     def _tokenize(self, values: Sequence[Any]) -> tuple[Tokens, Sequence[str]]:
         """Tokens of N rows at their full length, and the texts their places count in."""
+        parts = [self._tokenize_chunk(chunk) for (chunk,) in chunk_rows(values)]
+        return join_tokens([tokens for tokens, _ in parts]), [text for _, texts in parts for text in texts]
+
+    def _tokenize_chunk(self, values: Sequence[Any]) -> tuple[Tokens, Sequence[str]]:
         if not self._is_fast:
             slow = self._transformers_tokenizer
             return read_slow_tokens(

@@ -6,8 +6,8 @@ all sequences, and the bounds of the sequences; a sequence is a row, or a window
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
 from itertools import chain
 from typing import Any
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from batchneuron.errors import Problem, SpecError
 from batchneuron.rejection import Rejection
 from batchneuron.stages.items import Items, OutputBatch, Ragged
-from batchneuron.stages.tokenize import Limit, Tokenizer
+from batchneuron.stages.tokenize import CHUNK_ROWS, Limit, Tokenizer
 
 Ints = NDArray[np.int32]
 Places = NDArray[np.int64]
@@ -113,6 +113,24 @@ def read_slow_tokens(rows: Sequence[Any]) -> Tokens:
     types = _flatten(row.get("token_type_ids", [0] * len(row["input_ids"])) for row in rows)
     added = _flatten(row["special_tokens_mask"] for row in rows)
     return Tokens(ids, types, nowhere, nowhere, nowhere, added * _ADDED, to_bounds(counts))
+
+
+def join_tokens(parts: Sequence[Tokens]) -> Tokens:
+    """The sequences of all parts, in order; at least one part."""
+    facts = {fact.name: [getattr(part, fact.name) for part in parts] for fact in fields(Tokens)}
+    lengths = np.concatenate([np.diff(bounds) for bounds in facts.pop("bounds")])
+    return Tokens(
+        **{name: np.concatenate(arrays) for name, arrays in facts.items()}, bounds=to_bounds(lengths)
+    )
+
+
+def chunk_rows(*columns: Sequence[Any]) -> Iterator[tuple[Sequence[Any], ...]]:
+    """Columns of N rows, so many rows at a time that their encodings are not much; once where there are none.
+
+    An encoding takes about 160 bytes a token, of which `Tokens` keep 24.
+    """
+    for start in range(0, max(1, len(columns[0])), CHUNK_ROWS):
+        yield tuple(column[start : start + CHUNK_ROWS] for column in columns)
 
 
 def cut_windows(tokens: Tokens, text: int, max_tokens: int, strides: NDArray[np.int64]) -> Cut:

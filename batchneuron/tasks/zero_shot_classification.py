@@ -8,7 +8,7 @@ item, so batches are full whatever the number of labels.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
@@ -20,8 +20,9 @@ from pydantic import Field, field_validator
 from batchneuron.errors import ColumnMissing, ModelError, Problem, SpecError
 from batchneuron.model import Model
 from batchneuron.stages.items import Items, Outputs, Ragged, TaskItems, fold_mean
-from batchneuron.stages.tokenize import Limit, Tokenizer
+from batchneuron.stages.tokenize import CHUNK_ROWS, Limit, Tokenizer
 from batchneuron.tasks.task import Decoded, TaskKind, TaskOptions, reject_rows
+from batchneuron.tasks.windows import to_bounds
 
 _WHOLE = Limit(sys.maxsize, "reject")
 _Flags = NDArray[np.bool_]
@@ -88,8 +89,12 @@ class PairEncoder:
         Raises:
             SpecError: neither a column nor an option has labels.
         """
-        labels = self._read_labels(inputs)
-        pairs = self._make_pairs(inputs["text"].to_pylist(), labels)
+        labels, texts = self._read_labels(inputs), inputs["text"].to_pylist()
+        return _join([self._encode_rows(texts[rows], labels[rows], limit) for rows in _chunk(labels)])
+
+    def _encode_rows(self, texts: Sequence[str], labels: Sequence[list[str]], limit: Limit) -> TaskItems:
+        """Items of some rows, whose pairs are held at their full length meanwhile."""
+        pairs = self._make_pairs(texts, labels)
         whole = self.tokenizer.encode(pairs.premises, pairs.hypotheses, _WHOLE)
         lengths = np.zeros(len(pairs.rows), dtype=np.int32)
         lengths[whole.items.rows] = whole.items.lengths
@@ -275,6 +280,44 @@ def _softmax(values: NDArray[np.float32], counts: NDArray[np.intp]) -> NDArray[n
     powers = np.exp(values - np.repeat(np.maximum.reduceat(values, starts), counts))
     shares: NDArray[np.float32] = powers / np.repeat(np.add.reduceat(powers, starts), counts)
     return shares
+
+
+def _chunk(labels: Sequence[list[str]]) -> Iterator[slice]:
+    """Rows with as many pairs as a tokenizer gets at once, or one row with more; or no rows."""
+    start, pairs = 0, 0
+    for row, names in enumerate(labels):
+        if pairs and pairs + len(names) > CHUNK_ROWS:
+            yield slice(start, row)
+            start, pairs = row, 0
+        pairs += len(names)
+    yield slice(start, len(labels))
+
+
+def _join(parts: Sequence[TaskItems]) -> TaskItems:
+    """Items of rows that follow each other."""
+    firsts = np.cumsum([0, *(len(part.truncated) for part in parts)]).tolist()
+    pairs = np.cumsum([0, *(len(part.items.host["labels"]) for part in parts)]).tolist()
+    made = [part.items for part in parts]
+    pair = np.concatenate([items.host["pair"] + first for items, first in zip(made, pairs, strict=False)])
+    items = Items(
+        rows=np.concatenate([items.rows + first for items, first in zip(made, firsts, strict=False)]),
+        lengths=np.concatenate([items.lengths for items in made]),
+        tensors={name: _join_ragged([items.tensors[name] for items in made]) for name in made[0].tensors},
+        fills=made[0].fills,
+        host={"pair": pair, "labels": [label for items in made for label in items.host["labels"]]},
+    )
+    rejections = tuple(
+        replace(rejection, row=rejection.row + first)
+        for part, first in zip(parts, firsts, strict=False)
+        for rejection in part.rejections
+    )
+    return TaskItems(items, np.concatenate([part.truncated for part in parts]), rejections)
+
+
+def _join_ragged(parts: Sequence[Any]) -> Ragged:
+    """Sequences of all parts, in order."""
+    lengths = np.concatenate([np.diff(part.offsets) for part in parts])
+    return Ragged(np.concatenate([part.values for part in parts]), to_bounds(lengths))
 
 
 def _explain_long(limit: Limit) -> str:

@@ -18,7 +18,15 @@ from batchneuron.ledger.run_folder import RunFolder, draft_run
 from batchneuron.ledger.run_record import RunRecord
 from batchneuron.planning.fingerprint import name_differences
 from batchneuron.planning.plan import Plan, Shard, expect_part_bytes
-from batchneuron.planning.prepare import Prepared, choose_shard_rows, fix_precision, make_order, make_plan
+from batchneuron.planning.prepare import (
+    Prepared,
+    choose_shard_rows,
+    fix_compiler,
+    fix_precision,
+    make_order,
+    make_plan,
+)
+from batchneuron.planning.spread import split_at_blocks
 from batchneuron.programs.agreement import Parity
 from batchneuron.programs.calibrate import calibrate
 from batchneuron.programs.compile import Compiled, CompileWatch, Sharing, compile_missing
@@ -92,7 +100,7 @@ def open_run(
         built = _build_new(prepared, plan, watch)
         record = _claim(built, redact_spec(prepared.spec), folder, begun)
     # Another runner may have claimed it meanwhile: what its record says is what counts.
-    prepared = adopt_precision(prepared, record)
+    prepared = adopt_choices(prepared, record)
     _require_same(prepared, folder, record)
     folder.store.prepare(record.run8)
     plan = folder.read_plan(record)
@@ -113,7 +121,7 @@ def open_run(
 
 def _is_over(prepared: Prepared, folder: RunFolder, record: RunRecord) -> bool:
     """Whether a run is to be overwritten: it is another one, or finished, or its plan is lost."""
-    is_same = adopt_precision(prepared, record).fingerprint.fields == record.fields
+    is_same = adopt_choices(prepared, record).fingerprint.fields == record.fields
     return not is_same or folder.read_manifest(record) is not None or not folder.has_plan(record)
 
 
@@ -133,17 +141,28 @@ def find_begun(prepared: Prepared, folder: RunFolder) -> tuple[Prepared, RunReco
     record = folder.read_run()
     if record is None:
         return prepared, None
-    frozen = adopt_precision(prepared, record)
+    frozen = adopt_choices(prepared, record)
     return (frozen, record) if frozen.fingerprint.fields == record.fields else (prepared, None)
 
 
-def adopt_precision(prepared: Prepared, record: RunRecord) -> Prepared:
-    """The job with the precision that `auto` stood for when the run was opened."""
-    backend = record.fields.get("backend")
-    recorded = backend.get("precision") if isinstance(backend, dict) else None
-    if prepared.spec.backend.precision != "auto" or not isinstance(recorded, str):
-        return prepared
-    return fix_precision(prepared, recorded)
+def adopt_choices(prepared: Prepared, record: RunRecord) -> Prepared:
+    """The job with what was chosen when the run was opened.
+
+    The precision that `auto` stood for; and where this machine has no compiler, that of the run's programs.
+    """
+    precision = _read_recorded(record, "backend", "precision")
+    if prepared.spec.backend.precision == "auto" and precision is not None:
+        prepared = fix_precision(prepared, precision)
+    missing = prepared.backend.facts.missing_compiler
+    version = None if missing is None else _read_recorded(record, "versions", missing)
+    return prepared if version is None else fix_compiler(prepared, version)
+
+
+def _read_recorded(record: RunRecord, section: str, name: str) -> str | None:
+    """A text among the fields that a run was opened with."""
+    fields = record.fields.get(section)
+    value = fields.get(name) if isinstance(fields, dict) else None
+    return value if isinstance(value, str) else None
 
 
 def _verify(prepared: Prepared, folder: RunFolder) -> None:
@@ -208,7 +227,8 @@ def _build(prepared: Prepared, plan: Plan | None, watch: Watch) -> _Built:
     order = replace(order, artifacts=compiled.artifacts)
     kind = find_kind(prepared.spec.task)
     if kind.needs_calibration(kind.options.model_validate(dict(prepared.request.options))):
-        plan = replace(plan, calibration=calibrate(order, plan.shards, _choose_aside(prepared)))
+        shards = split_at_blocks(plan.shards, prepared.inventory)
+        plan = replace(plan, calibration=calibrate(order, shards, _choose_aside(prepared)))
         record = draft_run(prepared.fingerprint, plan, spec)
         order = replace(order, calibration=plan.calibration, record=record)
     return _Built(prepared, order, plan, _check(prepared, order, plan, watch), compiled)
@@ -230,7 +250,8 @@ def _check(prepared: Prepared, order: WorkOrder, plan: Plan, watch: Watch) -> Pa
     unchecked = list_unchecked(order.artifacts, facts, prepared.spec.backend)
     if unchecked:
         watch.on_check(len(unchecked))
-    parity = check_parity(order, facts, plan.shards, _choose_aside(prepared))
+    shards = split_at_blocks(plan.shards, prepared.inventory)
+    parity = check_parity(order, facts, shards, _choose_aside(prepared))
     if watch.is_stopped():
         raise Incomplete("stopped before the first shard", prepared.spec.output.path)
     return parity

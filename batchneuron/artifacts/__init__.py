@@ -10,6 +10,7 @@ name by one rename, is verified before it is loaded, and is built again when it 
     publish.py           appears whole, or not at all
     local.py             the user's own cache: list, find what is missing, compile
     upkeep.py            list, verify, delete
+    adopt.py             for a machine without a compiler: the version of what was compiled elsewhere
     share.py             a folder or a bucket that machines share; s3_share.py is the bucket
 """
 

@@ -65,6 +65,9 @@ class BackendFacts:
     """What one core is like, roughly: what the shapes are planned by."""
     max_shapes: int = 8
     """More are not worth their memory, or their compiling."""
+    missing_compiler: str | None = None
+    """Its name in `versions`, where it is not installed here and running needs none: one version of it is as
+    good as another then, and no shape can be added."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,7 +54,8 @@ _FLOP_PER_S_ELSEWHERE = 6e13
 _FLOAT32_SHARE = 0.25  # of the bfloat16 rate, for matrix products (SDK: arch/neuron-hardware)
 _COMPILE_S = 120.0
 _COMPILER_BYTES = 6 << 30  # neuronx-cc on a BERT; reports of it being killed are of hosts with 8 to 16 GiB
-_LIBRARIES = ("torch", "transformers", "tokenizers", "torch-neuronx", "neuronx-cc")
+COMPILER = "neuronx-cc"
+_LIBRARIES = ("torch", "transformers", "tokenizers", "torch-neuronx", COMPILER)
 _PLACES = Places()
 
 
@@ -66,6 +67,8 @@ class NeuronHost:
     spec: BackendSpec
     places: Places = _PLACES
     version_of: Callable[[str], str | None] = find_version
+    compiler_version: str | None = None
+    """Of programs that were compiled elsewhere; stands where no compiler is installed here."""
 
     @cached_property
     def stack(self) -> Stack:
@@ -125,8 +128,15 @@ class NeuronHost:
     @property
     def versions(self) -> Mapping[str, str]:
         """Versions of what can change a compiled program."""
-        found = ((name, self.version_of(name)) for name in _LIBRARIES)
-        return {name: number for name, number in found if number is not None}
+        found = {name: self.version_of(name) for name in _LIBRARIES}
+        if not self.stack.has_compiler:
+            found[COMPILER] = self.compiler_version
+        return {name: number for name, number in found.items() if number is not None}
+
+    @property
+    def runs_only(self) -> bool:
+        """Whether the stack is here, and its compiler is not."""
+        return self.stack.backend == self.kind and not self.stack.has_compiler
 
     def require_stack(self, *, for_compiling: bool = False) -> None:
         """Refuse a stack that does not fit the backend and the chip.

@@ -29,6 +29,12 @@ INSTALL: Mapping[BackendKind, str] = {
     "neuron": f'pip install "torch-neuronx==2.14.*" "neuronx-cc==2.*" nki {_NEURON_INDEX} {_TORCH_INDEX}',
 }
 """The documented command for each backend, SDK 2.33."""
+# The native stack finds a NEFF by the compiler's version too (RTD: torch/compile),
+# a traced file is loaded as it is.
+_WITHOUT_COMPILER: Mapping[BackendKind, str] = {
+    "neuron-trace": "; or share artifacts of a machine that has it, and all else in the versions of this one",
+    "neuron": "; for artifacts that were compiled elsewhere, the very version that they were compiled with",
+}
 _STACK_OF: Mapping[BackendKind, StackKind] = {"neuron-trace": "trace", "neuron": "native"}
 _NAMES: Mapping[StackKind, str] = {
     "none": "no torch-neuronx",
@@ -124,13 +130,13 @@ def require_compiler(stack: Stack, backend: BackendKind) -> None:
     """Refuse to compile without neuronx-cc.
 
     Raises:
-        BackendError: it is not there, with the command that installs it.
+        BackendError: it is not there, with the command that installs it, and how to do without.
     """
     if not stack.has_compiler:
         raise BackendError(
             f"compiling needs neuronx-cc; installed is {stack}",
             f"backend '{backend}'",
-            f"`{INSTALL[backend]}`, or compile on another machine and share the artifacts",
+            f"`{INSTALL[backend]}`{_WITHOUT_COMPILER[backend]}",
         )
 
 

@@ -21,7 +21,7 @@ from batchneuron.backends.backend import BackendFacts, CompileNeeds, CompileRequ
 from batchneuron.backends.guard import Guard
 from batchneuron.backends.neuron_failure import describe_failure, find_log
 from batchneuron.backends.neuron_flags import make_trace_args, resolve_options
-from batchneuron.backends.neuron_host import NeuronHost, compiler_bytes
+from batchneuron.backends.neuron_host import COMPILER, NeuronHost, compiler_bytes
 from batchneuron.backends.neuron_signature import measure_signature, read_signature
 from batchneuron.backends.neuron_status import Scene, translate
 from batchneuron.backends.neuron_workers import borrow_environment, tool_path
@@ -59,6 +59,8 @@ class TraceBackend:
             batch_slots=self.host.batch_slots,
             compiles_per_shape=True,
             cost=self.host.estimate_cost(self._precision, shares_weights=False),
+            # torch.jit.load needs torch_neuronx and the runtime alone (SDK: api-torch-neuronx-trace).
+            missing_compiler=COMPILER if self.host.runs_only else None,
         )
 
     @property

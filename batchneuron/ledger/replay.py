@@ -18,7 +18,7 @@ from batchneuron.errors import DataError, OutputConflict
 from batchneuron.ledger.found import find_run
 from batchneuron.ledger.run_names import part_name
 from batchneuron.ledger.run_record import RunRecord
-from batchneuron.open_run import adopt_precision
+from batchneuron.open_run import adopt_choices
 from batchneuron.planning.fingerprint import name_differences
 from batchneuron.planning.plan import Plan, Shard
 from batchneuron.planning.prepare import Prepared, make_order, prepare
@@ -78,7 +78,7 @@ def replay_rows(path: str, wish: Wish, *, allow_remote_code: bool = False) -> Re
     folder, record, plan = found.folder, found.record, found.plan
     spec = JobSpec.model_validate(dict(record.spec))
     spec = spec.model_copy(update={"output": spec.output.model_copy(update={"path": path})})
-    prepared = adopt_precision(prepare(spec, allow_remote_code=allow_remote_code), record)
+    prepared = adopt_choices(prepare(spec, allow_remote_code=allow_remote_code), record)
     differences = _list_differences(prepared, record, folder.store.location)
     shards = _draw(plan, sorted(found.parts), wish)
     if not shards:

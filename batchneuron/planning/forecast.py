@@ -45,13 +45,13 @@ def forecast(ladder: Ladder, sample: Sample, request: LadderRequest) -> Forecast
 def expect_item_s(sample: Sample, request: LadderRequest) -> float:
     """Seconds that one core takes for an item of a job, all batches full; 0: nothing is known of the items.
 
-    What lies compiled on this machine has no part in it: every machine expects the same.
+    What lies compiled on this machine, or can be, has no part in it: every machine expects the same.
     """
     items = sample.items_per_shard * sample.shards
     if not sample.lengths.size:
         return 0.0
     whole = replace(sample, items_per_shard=items, shards=1)
-    ladder = plan_ladder(whole, replace(request, ready=frozenset()))
+    ladder = plan_ladder(whole, replace(request, ready=frozenset(), compiles=True))
     calls_s = [request.cost.call_s(shape.batch_size, shape.sequence_length) for shape in ladder.shapes]
     return float(predict_batches(ladder, whole) @ np.array(calls_s)) / items
 

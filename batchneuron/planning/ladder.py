@@ -19,6 +19,7 @@ from batchneuron.planning.shapes import Ladder, Shape
 
 MAX_SHAPES = 8
 MAX_BATCH_ROWS = 64
+_NEVER_S = 1e9  # more than any job takes
 _SPLIT_BY = (1.0, 0.75, 0.5, 0.375, 0.25, 0.1875, 0.125, 0.0625, 0.03125, 0.015625)
 _Floats = NDArray[np.float64]
 _Ints = NDArray[np.int64]
@@ -55,10 +56,14 @@ class LadderRequest:
     cost: ShapeCost = field(default_factory=ShapeCost)
     ready: frozenset[Shape] = frozenset()
     """Compiled already, by an earlier job: these cost nothing but their slots."""
+    compiles: bool = True
+    """False: nothing can be compiled here, so that a shape which is not ready is taken only if it must be."""
 
     def compile_s(self, shape: Shape) -> float:
         """What the shape costs before its first batch."""
-        return 0.0 if shape in self.ready else self.cost.compile_s
+        if shape in self.ready:
+            return 0.0
+        return self.cost.compile_s if self.compiles else _NEVER_S
 
 
 def plan_ladder(sample: Sample, request: LadderRequest) -> Ladder:

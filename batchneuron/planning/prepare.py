@@ -14,6 +14,7 @@ import numpy as np
 from pydantic import JsonValue
 
 from batchneuron.artifacts import default_cache, find_ready_shapes, list_artifacts
+from batchneuron.artifacts.adopt import adopt_compiler
 from batchneuron.artifacts.exchange import Sharing, find_shared_shapes
 from batchneuron.backends import open_backend
 from batchneuron.backends.backend import Backend, CompileRequest
@@ -31,10 +32,9 @@ from batchneuron.planning.plan import (
     Shard,
     cap_shard_rows,
     cut_shards,
-    head_slices,
-    sample_shards,
     size_shards,
 )
+from batchneuron.planning.spread import PLACES, spread_rows, split_at_blocks
 from batchneuron.sources import open_source
 from batchneuron.sources.source import Inventory, Source
 from batchneuron.spec.sections import JobSpec
@@ -45,8 +45,7 @@ from batchneuron.tasks import find_kind, open_task
 from batchneuron.tasks.task import Encoder, Task
 from batchneuron.workers.work_order import WorkOrder
 
-_SAMPLED_SHARDS = 16
-_SAMPLED_ROWS_PER_SHARD = 256
+_SAMPLED_ROWS_PER_PLACE = 256
 _SHORT_ROW_TOKENS = 8
 
 
@@ -89,6 +88,7 @@ def prepare(spec: JobSpec, *, allow_remote_code: bool = False, elsewhere: bool =
     task = open_task(spec.task, options, model)
     columns = bind_columns(spec.input, kind, inventory.schema, task.schema)
     request = CompileRequest(spec.task, options, model)
+    backend = backend if elsewhere else adopt_compiler(backend, spec, request)
     fingerprint = Fingerprint(_name_fields(spec, request, backend, inventory))
     return Prepared(spec, request, task, backend, source, inventory, columns, fingerprint)
 
@@ -97,9 +97,18 @@ def fix_precision(prepared: Prepared, precision: str) -> Prepared:
     """The same job with a precision chosen for it; `backend.precision: auto` leaves the choice to a run."""
     chosen = prepared.spec.backend.model_copy(update={"precision": precision})
     spec = prepared.spec.model_copy(update={"backend": chosen})
-    backend = open_backend(spec)
-    fingerprint = Fingerprint(_name_fields(spec, prepared.request, backend, prepared.inventory))
-    return replace(prepared, spec=spec, backend=backend, fingerprint=fingerprint)
+    backend = adopt_compiler(open_backend(spec), spec, prepared.request)
+    return _exchange_backend(replace(prepared, spec=spec), backend)
+
+
+def fix_compiler(prepared: Prepared, version: str) -> Prepared:
+    """The same job with programs of that compiler; for a machine that has none itself."""
+    return _exchange_backend(prepared, open_backend(prepared.spec, compiler_version=version))
+
+
+def _exchange_backend(prepared: Prepared, backend: Backend) -> Prepared:
+    fields = _name_fields(prepared.spec, prepared.request, backend, prepared.inventory)
+    return replace(prepared, backend=backend, fingerprint=Fingerprint(fields))
 
 
 def make_plan(prepared: Prepared) -> Plan:
@@ -211,6 +220,7 @@ def request_ladder(
         max_shapes=facts.cost.count_shapes(model.weights_bytes, facts.max_shapes),
         cost=estimate_cost(facts.cost, model.config),
         ready=find_ready_shapes(backend, program, default_cache()),
+        compiles=facts.missing_compiler is None,
     )
 
 
@@ -229,14 +239,13 @@ def _sample_items(prepared: Prepared, shards: tuple[Shard, ...], encoder: Encode
     reader = prepared.source.open_reader(prepared.columns.needed(prepared.inventory.schema))
     lengths = [np.zeros(0, dtype=np.int32)]
     # Where items have one length there is nothing to learn, and images take long to decode.
-    rows = 1 if encoder.model_limit_tokens == 1 else _SAMPLED_ROWS_PER_SHARD
+    is_even = encoder.model_limit_tokens == 1
+    rows, places = (1, min(PLACES, len(shards))) if is_even else (_SAMPLED_ROWS_PER_PLACE, PLACES)
     sampled_rows = 0
-    for shard in sample_shards(shards, _SAMPLED_SHARDS):
-        head = replace(shard, slices=head_slices(shard, rows))
-        if head.rows:
-            encoded = encode(head, reader.read(head.slices), prepared.columns, encoder, limit)
-            lengths.append(encoded.items.lengths)
-            sampled_rows += head.rows
+    for some in spread_rows(split_at_blocks(shards, prepared.inventory), rows, places):
+        encoded = encode(some.shard, reader.read(some.shard.slices), prepared.columns, encoder, limit)
+        lengths.append(encoded.items.lengths)
+        sampled_rows += some.shard.rows
     reader.close()
     found = np.concatenate(lengths)
     items = len(found) * shards[-1].row_hi / max(1, sampled_rows)

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+from dataclasses import replace
 from unittest import mock
 
 import pytest
@@ -118,6 +119,22 @@ def test_facts_of_the_trace_backend(tmp_path):
     assert dict(facts.versions) == TRACE
     assert (facts.batch_slots, facts.compiles_per_shape, facts.is_reference) == (8 * 128, True, False)
     assert facts.cost.memory_bytes == 16 * GIB
+
+
+def test_without_a_compiler_the_version_of_what_was_compiled_elsewhere_stands(tmp_path):
+    places = make_places(tmp_path, devices=1, instance_type="inf2.xlarge")
+    here = {name: number for name, number in TRACE.items() if name != "neuronx-cc"}
+    host = replace(trace(places).host, version_of=here.get)
+    backend = replace(trace(places), host=host)
+    adopted = replace(backend, host=replace(host, compiler_version="2.27.1.0"))
+
+    assert (dict(backend.facts.versions), backend.facts.missing_compiler) == (here, "neuronx-cc")
+    assert dict(adopted.facts.versions) == {**here, "neuronx-cc": "2.27.1.0"}
+    assert trace(places).facts.missing_compiler is None
+    placeholder = replace(host, version_of={**here, "neuronx-cc": "1.0.post1"}.get)
+    assert dict(placeholder.versions) == here, "what the public index has is no compiler"
+    nothing = replace(host, version_of={}.get)
+    assert replace(backend, host=nothing).facts.missing_compiler is None, "planned for another machine"
 
 
 def test_facts_of_the_native_backend(tmp_path):

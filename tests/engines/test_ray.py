@@ -5,6 +5,7 @@ import shutil
 import sys
 import threading
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from rich.console import Console
 
 from batchneuron.backends.backend import Core
 from batchneuron.cli import cli
-from batchneuron.engines import Cluster, open_cluster_engine
+from batchneuron.engines import Cluster, open_cluster_engine, ray_node
 from batchneuron.engines.ray_crew import Needs, RayCrew
 from batchneuron.engines.ray_files import localise, pack_files, stamp_model
 from batchneuron.engines.ray_hand import RayHand
@@ -146,6 +147,18 @@ def test_a_node_with_other_versions_is_refused_by_their_names(opened):
         require_same(opened.order, {**facts, "batchneuron": "0.0.1"})
 
     assert "node" in refused.value.where
+
+
+def test_a_node_needs_no_compiler_to_run_the_driver_s_programs(opened, monkeypatch):
+    task, facts = opened.order.request.task, opened.prepared.backend.facts
+    expected = dict(describe_node(task, replace(facts, versions={**facts.versions, "chisel": "2"})))
+    node = SimpleNamespace(facts=facts)
+    monkeypatch.setattr(ray_node, "open_backend", lambda _: node)
+
+    with pytest.raises(BackendError, match=r"versions\.chisel: null here"):
+        require_same(opened.order, expected)
+    node.facts = replace(facts, missing_compiler="chisel")
+    require_same(opened.order, expected)
 
 
 def test_a_node_that_sees_another_run_folder_or_another_input_is_refused(opened, tmp_path):

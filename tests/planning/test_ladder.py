@@ -1,5 +1,6 @@
 """The planner: as cheap as an exhaustive search, the limit always in it, and batches that get full."""
 
+from dataclasses import replace
 from itertools import combinations
 from math import ceil, exp, lgamma, log
 from unittest.mock import patch
@@ -186,6 +187,16 @@ def test_no_more_shapes_than_the_device_has_room_for():
     request = LadderRequest(256, max_shapes=3)
 
     assert len(plan_ladder(make_sample(range(16, 257), MANY), request).shapes) == 3
+
+
+def test_where_nothing_can_be_compiled_what_is_ready_is_taken():
+    cost = ShapeCost(0.0002, 3e-6, 0.0, compile_s=60.0)
+    ready = frozenset({Shape(8, 256), Shape(16, 100)})
+    sample = make_sample(np.arange(16, 200), 16_384, 10**6)
+    able = LadderRequest(256, cost=cost, ready=ready)
+
+    assert not set(plan_ladder(sample, able).shapes) <= ready
+    assert set(plan_ladder(sample, replace(able, compiles=False)).shapes) == ready
 
 
 def test_tomorrow_keeps_the_shapes_of_today_unless_others_save_more_than_compiling_them_costs():

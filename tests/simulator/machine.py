@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,6 +89,12 @@ class Machine:
     def break_operators(self, *names: str) -> None:
         """Operators that the native compiler does not take."""
         self._write_fault("operators", {"unsupported": names})
+
+    def remove_compiler(self) -> None:
+        """Uninstall neuronx-cc: what is left is the runtime's half of the stack."""
+        for folder in (self.folder / "site").glob("neuronx_cc-*"):
+            shutil.rmtree(folder)
+        (self.folder / "bin/neuronx-cc").unlink()
 
     def mend(self) -> None:
         """Take all faults back."""

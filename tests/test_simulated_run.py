@@ -170,10 +170,13 @@ def test_a_core_that_another_process_holds_is_left_to_it(job, inf2):
     assert sorted(list_claims(inf2)) == [[0], [1]], "the holder's and one worker's"
 
 
-def test_rows_with_nan_become_errors_of_those_rows(job, inf2):
+@pytest.mark.parametrize(
+    "asked", [{}, {"NEURON_FAIL_ON_NAN": "1"}, {"NEURON_RT_NUMERICAL_ERRORS_VERBOSITY": "critical"}]
+)
+def test_rows_with_nan_become_errors_of_those_rows(job, inf2, tmp_path, asked):
     inf2.break_core(0, "nan", at=2, rows=[0])
 
-    ended = job.run(inf2, "nan", "backend.workers=1", "errors.max_rejected=1")
+    ended = job.run(inf2, tmp_path.name, "backend.workers=1", "errors.max_rejected=1", **asked)
 
     ended.require_whole()
     errors = [error for error in ended.rows["_error"].to_pylist() if error is not None]
@@ -200,6 +203,54 @@ def test_a_compiler_that_refuses_is_quoted(job, inf2, tmp_path):
 
     assert ended.code == 78
     assert "tensor is too strange" in ended.stderr
+
+
+def test_a_machine_without_the_compiler_runs_what_another_has_compiled(job, first_trace, tmp_path):
+    _, _, first = first_trace
+    machine = install(tmp_path / "machine", "inf2.xlarge")
+    machine.remove_compiler()
+    share = f"backend.artifacts={job.folder / 'cache/batchneuron/artifacts'}"
+    own_cache = {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+
+    ended = job.run(machine, tmp_path.name, share, "backend.workers=2", **own_cache)
+    again = job.run(machine, first.output.name, "backend.kind=neuron-trace", share, **own_cache)
+    other = job.run(machine, "other", share, "shapes.sequence_length=[31]", **own_cache)
+
+    ended.require_whole()
+    require_equal(ended.rows, first.rows)
+    assert "compiling again" not in ended.stderr and machine.read_log("compile") == []
+    assert again.code == 0, again.stderr
+    assert other.code == 78 and "compiling needs neuronx-cc" in other.stderr
+
+
+def test_the_native_compiler_leaves_its_log(job, first_native, tmp_path):
+    machine = install(tmp_path / "machine", "trn2.3xlarge")
+    machine.break_compiler("fail", log="[NCC_EVRF004] tensor is too strange")
+
+    ended = job.run(
+        machine, tmp_path.name, "shapes.sequence_length=[32]", "backend.workers=1", TMPDIR=str(tmp_path)
+    )
+
+    assert ended.code == 78
+    log = next(tmp_path.rglob("log-neuron-cc.txt"))
+    assert "tensor is too strange" in log.read_text()
+    assert str(log) in ended.stderr
+
+
+def test_a_compiler_s_log_is_part_of_the_artifact(first, job):
+    kind, *_ = first
+    shown = [path.read_text() for path in (job.folder / "cache").rglob("compile.log")]
+
+    assert any("Compilation successfully completed" in text for text in shown), kind
+
+
+def test_a_shell_that_switches_the_neff_cache_off_is_overruled(job, first_native, tmp_path):
+    machine = install(tmp_path / "machine", "trn2.3xlarge")
+    shapes = "shapes.sequence_length=[24]"
+
+    ended = job.run(machine, tmp_path.name, shapes, "backend.workers=1", TORCH_NEURONX_NEFF_DISABLE_CACHE="1")
+
+    ended.require_whole()
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,8 @@ from batchneuron.errors import BackendError
 
 _SWITCH = ("true", "false")
 _SPELLINGS = {"matmul": "matmult"}  # optimum-neuron's
+# On unless it is switched off, and off by a flag of its own; the other switches are off unless they are on.
+_ON_BY_DEFAULT = "enable_mixed_precision_accumulation"
 # Options a user may set, and their values. Target and logical core size are keys of the spec.
 _CHOICES: Mapping[str, tuple[str, ...]] = {
     "optlevel": ("1", "2", "3"),
@@ -136,5 +138,7 @@ def _read_given(given: Mapping[str, str | int | float | bool]) -> dict[str, Json
 def _write(name: str, value: str) -> list[str]:
     flag = f"--{name.replace('_', '-')}"
     if _CHOICES[name] is _SWITCH:
+        if name == _ON_BY_DEFAULT and value == "false":
+            return [flag.replace("--enable-", "--disable-")]
         return [flag] if value == "true" else []
     return [flag, value]

@@ -39,10 +39,13 @@ _INTERPRETER_BYTES = 2000 << 20  # Python, torch, torch_neuronx, transformers, a
 _CACHE = "TORCH_NEURONX_NEFF_CACHE_DIR"
 _LOCAL_CACHE = "TORCH_NEURONX_NEFF_LOCAL_CACHE_DIR"
 _COMPILE_ONLY = "TORCH_NEURONX_COMPILE_ONLY"
+_DEBUG_DIR = "TORCH_NEURONX_DEBUG_DIR"
+_KEEP_LOGS = "TORCH_NEURONX_PRESERVE_COMPILATION_ARTIFACTS"
 # Said in so many words, because the defaults changed between releases.
 _STRICT = {
     "TORCH_NEURONX_DISABLE_FALLBACK_EXECUTION": "1",
     "TORCH_NEURONX_DYNAMO_DISABLE_CPU_AUTOCOPY": "1",
+    "TORCH_NEURONX_NEFF_DISABLE_CACHE": "0",  # the artifact is what is in the cache
 }
 _logger = logging.getLogger(__name__)
 
@@ -99,7 +102,7 @@ class NativeBackend:
         if _COMPILE_ONLY in os.environ:
             cache = workdir / "neff"
             os.environ.update({_CACHE: str(cache), _LOCAL_CACHE: str(workdir / "local")})
-            os.environ["TORCH_NEURONX_DEBUG_DIR"] = str(workdir / "debug")
+            os.environ.update({_DEBUG_DIR: str(workdir / "debug"), _KEEP_LOGS: "1"})
         else:
             self.host.adopt_worker(self._worker_environment())
             cache = Path(os.environ[_CACHE])  # this core's own, whatever a user had set

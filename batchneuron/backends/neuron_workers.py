@@ -33,6 +33,7 @@ _ALWAYS = {
     "NEURON_RT_VALIDATE_HASH": "true",
     # A row with NaN is rejected by itself (execute.py); the runtime must not fail its whole batch.
     "NEURON_FAIL_ON_NAN": "0",
+    "NEURON_RT_NUMERICAL_ERRORS_VERBOSITY": "none",
     # The worker never forks after its start, so that the tokenizer may use all its CPUs.
     "TOKENIZERS_PARALLELISM": "true",
 }

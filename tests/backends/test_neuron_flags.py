@@ -80,6 +80,21 @@ def test_the_native_stack_is_told_by_variables():
     }
 
 
+@pytest.mark.parametrize(
+    ("value", "flags"),
+    [
+        (True, ["--enable-mixed-precision-accumulation"]),
+        (False, ["--disable-mixed-precision-accumulation"]),
+    ],
+)
+def test_the_switch_that_is_on_by_default_is_also_switched_off(value, flags):
+    given = {"enable_mixed_precision_accumulation": value}
+    accumulations = [flag for flag in args("float32", **given) if flag.endswith("-accumulation")]
+    native = make_native_environment(resolve_native_options(TRN2, given))
+
+    assert accumulations == native["NEURON_CC_FLAGS"].split() == flags
+
+
 def test_the_native_stack_fixes_its_casts():
     with pytest.raises(BackendError, match=r"fixes auto_cast itself\n.*backend.precision"):
         resolve_native_options(TRN2, {"auto_cast": "all"})

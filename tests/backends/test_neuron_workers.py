@@ -40,6 +40,7 @@ def test_cpus_that_the_process_may_not_use_are_left_out():
 def test_a_worker_sees_one_core_whatever_the_parent_sees(tmp_path):
     places = make_places(tmp_path, listed=trn2_48xlarge(1))
     environ = {"NEURON_RT_VISIBLE_CORES": "4-6", "NEURON_RT_LOG_LEVEL": "DEBUG", "PATH": "/bin"}
+    environ["NEURON_RT_NUMERICAL_ERRORS_VERBOSITY"] = "critical"
     workers = make_workers(discover(Wishes(environ, logical_core_size=1), places), range(6), environ)
     assert [worker.index for worker in workers] == [4, 5, 6]
     assert [worker.cpus for worker in workers] == [(0, 3), (1, 4), (2, 5)]
@@ -51,6 +52,7 @@ def test_a_worker_sees_one_core_whatever_the_parent_sees(tmp_path):
     assert last["OMP_NUM_THREADS"] == last["RAYON_NUM_THREADS"] == "2"
     assert last["NEURON_RT_LOG_LEVEL"] == "DEBUG"
     assert last["NEURON_FAIL_ON_NAN"] == "0"
+    assert last["NEURON_RT_NUMERICAL_ERRORS_VERBOSITY"] == "none"
 
 
 def test_inf2_has_no_logical_cores(tmp_path):

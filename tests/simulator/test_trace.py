@@ -160,11 +160,14 @@ def test_nan_passes_silently(program, tmp_path):
     assert call_three_times(machine, program) == [FINE, *[[False, True, False, True]] * 2]
 
 
-def test_nan_is_told_where_the_variable_asks_for_it(program, tmp_path):
+@pytest.mark.parametrize(
+    "asked", [{"NEURON_FAIL_ON_NAN": "1"}, {"NEURON_RT_NUMERICAL_ERRORS_VERBOSITY": "critical"}]
+)
+def test_nan_is_told_where_a_variable_asks_for_it(program, tmp_path, asked):
     machine = install(tmp_path / "m", "inf2.xlarge")
     machine.break_core(0, "nan", at=3)
 
-    assert "status 1003" in call_three_times(machine, program, NEURON_FAIL_ON_NAN="1")[2]
+    assert "status 1003" in call_three_times(machine, program, **asked)[2]
 
 
 def test_a_hanging_call_times_out(program, tmp_path):

@@ -17,6 +17,7 @@ LOG = "log-neuron-cc.txt"
 _SWITCHES = {
     "--enable-saturate-infinity",
     "--enable-mixed-precision-accumulation",
+    "--disable-mixed-precision-accumulation",
     "--enable-fast-loading-neuron-binaries",
     "--enable-fast-context-switch",
 }

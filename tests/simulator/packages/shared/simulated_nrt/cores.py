@@ -25,7 +25,10 @@ class Runtime:
         self.timeout_s = float(environment.get("NEURON_RT_EXEC_TIMEOUT") or 30)
         self.logical_core_size = read_logical_core_size(environment)
         self.allows_legacy = environment.get("NEURON_RT_ALLOW_LEGACY_NEFF", "").lower() in ("1", "true")
-        self.fails_on_nan = environment.get("NEURON_FAIL_ON_NAN") == "1"
+        self.fails_on_nan = (
+            environment.get("NEURON_FAIL_ON_NAN") == "1"
+            or environment.get("NEURON_RT_NUMERICAL_ERRORS_VERBOSITY") == "critical"
+        )
         self.owner = 0
         self.cores = ()
         self._locks = []

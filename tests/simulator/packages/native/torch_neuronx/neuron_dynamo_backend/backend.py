@@ -3,6 +3,7 @@
 Variables: RTD reference of TorchNeuron; what is refused: its torch.compile reference.
 """
 
+import contextlib
 import hashlib
 import os
 import re
@@ -82,7 +83,7 @@ def _compile(graph, key):
     unsupported = set(read_fault("operators").get("unsupported", ())) & set(_list_operators(graph))
     if unsupported:
         raise RuntimeError(f"unsupported operators: {sorted(unsupported)}")
-    with tempfile.TemporaryDirectory(prefix="neuron_backend-") as workdir:
+    with _open_workdir(key) as workdir:
         run_compiler(_list_flags(), key, workdir)
     if keeps:
         cache.mkdir(parents=True, exist_ok=True)
@@ -90,6 +91,15 @@ def _compile(graph, key):
         os.write(handle, key.encode())
         os.close(handle)
         Path(scratch).replace(neff)
+
+
+def _open_workdir(key):
+    """Where the compiler works and leaves its log: thrown away afterwards unless it is asked for."""
+    root = Path(os.environ.get("TORCH_NEURONX_DEBUG_DIR", "/tmp/neuron_backend"))
+    root.mkdir(parents=True, exist_ok=True)
+    if not _is_on("TORCH_NEURONX_PRESERVE_COMPILATION_ARTIFACTS"):
+        return tempfile.TemporaryDirectory(dir=root)
+    return contextlib.nullcontext(tempfile.mkdtemp(prefix=f"{key}-", dir=root))
 
 
 def _list_operators(graph):

@@ -41,7 +41,7 @@ def make_cpu() -> Survey:
         stack=NO_STACK,
         versions={"torch": "2.14.1", "transformers": "5.3.0", "openvino": "2026.4.1"},
         tools=dict.fromkeys(TOOLS),
-        neuron=Neuron(NO_DEVICES, (), "", "", None, "a price file", None, (), "", ""),
+        neuron=Neuron(NO_DEVICES, (), "", "", None, "a price file", None, (), False, "", ""),
     )
 
 
@@ -58,6 +58,7 @@ def make_inf2(**neuron) -> Survey:
         "a price file",
         "2.31.7.0",
         (),
+        True,
         "",
         "",
     )
@@ -136,6 +137,14 @@ TROUBLE = BackendError("'9' names no such cores; there are 0-3", "NEURON_RT_VISI
             *("compiler", "warning", '"neuronx-cc==2.*"'),
         ),
         (
+            replace(make_trn2(), stack=Stack("native", {"torch-neuronx": "2.14.3", "torch": "2.14.0"})),
+            *("compiler", "problem", "the very version that they were compiled with"),
+        ),
+        (
+            replace(make_cpu(), stack=Stack("native", {"torch-neuronx": "2.14.3", "torch": "2.14.0"})),
+            *("compiler", "warning", '"neuronx-cc==2.*"'),
+        ),
+        (
             replace(make_inf2(), tools={**dict.fromkeys(TOOLS), "neuron-ls": "/x", "neuronx-cc": "/x"}),
             *("runtime plugin", "problem", "source .venv/bin/activate"),
         ),
@@ -150,6 +159,19 @@ TROUBLE = BackendError("'9' names no such cores; there are 0-3", "NEURON_RT_VISI
         ),
         (make_inf2(devices=DRIVERLESS, everything=()), "devices", "problem", "--device=/dev/neuron0"),
         (make_inf2(driver=None), "driver", "warning", "neuron-ls lists devices all the same"),
+        (
+            make_inf2(driver="2.26.5.0"),
+            "driver",
+            "warning",
+            "on the host, sudo apt-get install -y aws-neuronx-dkms",
+        ),
+        (make_inf2(driver="2.9"), "driver", "warning", "above 2.26"),
+        (make_inf2(driver="2.27.0.0"), "driver", "ok", "2.27.0.0"),
+        (make_inf2(driver="dkms"), "driver", "ok", "dkms"),
+        (
+            make_inf2(has_runtime=False),
+            *("runtime", "warning", "sudo apt-get install -y aws-neuronx-runtime-lib"),
+        ),
         (make_inf2(trouble=TROUBLE), "devices", "problem", "NEURON_RT_VISIBLE_CORES: '9' names"),
         (make_inf2(closed_nodes=("/dev/neuron0",)), "device nodes", "problem", "stat -c %g /dev/neuron0"),
         (hold(make_inf2(), 1), "cores", "warning", "device 1: pid 4242 (python)"),
@@ -233,6 +255,28 @@ def test_a_survey_reads_devices_driver_and_settings(places, monkeypatch):
     assert [core.index for core in neuron.everything] == list(range(8))
     assert [core.index for core in neuron.devices.cores] == [4, 5]
     assert neuron.narrowed_by == "NEURON_RT_VISIBLE_CORES=4-5"
+
+
+def test_a_survey_looks_for_the_runtime_s_library(places):
+    assert not survey_at(places).neuron.has_runtime
+    (places.sdk / "lib").mkdir()
+    (places.sdk / "lib/libnrt.so.1").touch()
+
+    assert survey_at(places).neuron.has_runtime
+
+
+def test_the_doctor_s_packages_are_those_of_the_page():
+    page = (Path(__file__).parent.parent / "docs/neuron.md").read_text()
+    bare = replace(make_inf2(has_runtime=False, driver="2.20"), tools=dict.fromkeys(TOOLS))
+    fixes = " ".join(check.fix for check in examine_machine(bare))
+
+    for package in (
+        "aws-neuronx-runtime-lib",
+        "aws-neuronx-collectives",
+        "aws-neuronx-dkms",
+        "aws-neuronx-tools",
+    ):
+        assert package in fixes and package in page
 
 
 def test_a_survey_tells_what_cannot_be_instead_of_failing(places, monkeypatch):

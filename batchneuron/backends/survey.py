@@ -57,6 +57,8 @@ class Neuron:
     """Version of the kernel's driver; empty where it does not tell; None: not loaded."""
     closed_nodes: tuple[str, ...]
     """Devices that this user may not read and write."""
+    has_runtime: bool
+    """Whether the runtime's library is where aws-neuronx-runtime-lib puts it."""
     host_core_size: str
     """What the host's file says of logical cores; empty where there is none."""
     asked_core_size: str
@@ -161,6 +163,7 @@ def _survey_neuron(places: Places, proc: Path) -> Neuron:
             for node in (places.dev / f"neuron{number}" for number in nodes)
             if not os.access(node, os.R_OK | os.W_OK)
         ),
+        has_runtime=any((places.sdk / "lib").glob("libnrt.so*")),
         host_core_size=_read(places.sdk / "logical_nc_config"),
         asked_core_size=os.environ.get(LOGICAL_CORE_SIZE, ""),
         trouble=trouble,

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
+
 from batchneuron.backends.neuron_stack import INSTALL, choose_backend, require_compiler, require_stack
 from batchneuron.backends.survey import Survey
 from batchneuron.doctor.check import Check, Judge, show_count, show_gib
 from batchneuron.errors import BackendError
 
 _DRIVER = "sudo apt-get install -y aws-neuronx-dkms"
+_RUNTIME = "sudo apt-get install -y aws-neuronx-runtime-lib aws-neuronx-collectives"
 _TOOLS = "sudo apt-get install -y aws-neuronx-tools"
 _PATH = "source .venv/bin/activate"
 _UNINSTALL = "pip uninstall -y torch-neuronx neuronx-cc"
+# A runtime of 2.32 or later in an image needs a host driver above this (SDK: release notes of 2.32).
+_LAST_OLD_DRIVER = (2, 26)
 # neuronx-cc with a base-size encoder; on 16 GiB (inf2.xlarge) it gets killed (SDK issues 706, 431, 1064).
 _COMPILE_BYTES = 16 << 30
 
@@ -18,6 +23,10 @@ _COMPILE_BYTES = 16 << 30
 def check_driver(survey: Survey) -> Check | None:
     """The kernel's driver, by the major number it registers."""
     neuron = survey.neuron
+    numbers = _read_numbers(neuron.driver or "")
+    if numbers is not None and numbers <= _LAST_OLD_DRIVER:
+        told = f"{neuron.driver}: runtimes of 2.32 and later need one above 2.26"
+        return Check("driver", "warning", told, f"on the host, {_DRIVER}")
     if neuron.driver is not None:
         return Check("driver", "ok", neuron.driver or "loaded; its version is not told")
     if neuron.found_by == "neuron-ls":
@@ -59,6 +68,16 @@ def check_nodes(survey: Survey) -> Check | None:
         fix = f"sudo chmod a+rw {closed[0]}, or docker run --group-add $(stat -c %g {closed[0]}) …"
         return Check("device nodes", "problem", f"this user may not open {named}", fix)
     return Check("device nodes", "ok", "this user may open all of them")
+
+
+def check_runtime(survey: Survey) -> Check | None:
+    """The runtime's library, without which no program is loaded."""
+    if not _is_neuron(survey):
+        return None
+    if not survey.neuron.has_runtime:
+        what = "no /opt/aws/neuron/lib/libnrt.so: programs cannot be loaded"
+        return Check("runtime", "warning", what, _RUNTIME)
+    return Check("runtime", "ok", "libnrt.so")
 
 
 def check_holders(survey: Survey) -> Check | None:
@@ -116,14 +135,17 @@ def check_stack(survey: Survey) -> Check | None:
 
 
 def check_compiler(survey: Survey) -> Check | None:
-    """neuronx-cc: needed to compile, not to run what is compiled already."""
+    """neuronx-cc: needed to compile, and by the native stack also to find what is compiled already."""
     backend = survey.stack.backend
     if backend is None:
         return None
     try:
         require_compiler(survey.stack, backend)
     except BackendError as error:
-        return Check("compiler", "warning", error.what, INSTALL[backend])
+        is_needed = backend == "neuron" and _is_neuron(survey)
+        return Check(
+            "compiler", "problem" if is_needed else "warning", error.what, error.hint.replace("`", "")
+        )
     if survey.tools["neuronx-cc"] is None:
         return Check("compiler", "warning", "neuronx-cc is installed, and not on PATH", _PATH)
     return Check("compiler", "ok", f"neuronx-cc {survey.stack.versions['neuronx-cc']}")
@@ -160,6 +182,12 @@ def check_compile_memory(survey: Survey) -> Check | None:
     )
 
 
+def _read_numbers(version: str) -> tuple[int, ...] | None:
+    """The first two numbers of a version; None where it has none."""
+    numbers = re.match(r"(\d+)\.(\d+)", version)
+    return tuple(map(int, numbers.groups())) if numbers else None
+
+
 def _is_neuron(survey: Survey) -> bool:
     """Whether this is a machine with Neuron chips, seen or only known by its type."""
     devices = survey.neuron.devices
@@ -170,6 +198,7 @@ CHECKS: tuple[Judge, ...] = (
     check_driver,
     check_devices,
     check_nodes,
+    check_runtime,
     check_tools,
     check_core_size,
     check_stack,

@@ -70,9 +70,11 @@ def test_the_table_of_costs_is_that_of_the_data():
         family = list_families()[instance.family]
         cores = instance.chips * family.physical_cores_per_chip // family.logical_core_sizes[0]
         numbers = [instance.chips, cores, instance.chips * family.device_bytes_per_chip >> 30]
-        numbers += [instance.vcpus, instance.host_bytes >> 30]
+        numbers.append(instance.vcpus)
+        memory = "?" if instance.host_bytes is None else f"{instance.host_bytes >> 30:,}"
         prices = (instance.on_demand_usd_per_hour, instance.reserved_usd_per_hour)
-        shown = [f"{number:,}" for number in numbers] + [f"{price:.2f}" if price else "" for price in prices]
+        shown = [*(f"{number:,}" for number in numbers), memory]
+        shown += [f"{price:.2f}" if price else "" for price in prices]
         assert [cell.strip() for cell in cells.split("|")] == shown, name
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from batchneuron.aws.clients import Aws, asking
-from batchneuron.backends.neuron_chips import find_instance, list_families, name_family
+from batchneuron.backends.neuron_chips import Instance, find_instance, list_families, name_family
 from batchneuron.backends.neuron_stack import choose_backend
 from batchneuron.errors import Problem, SpecError
 from batchneuron.spec.sections import BackendSpec, JobSpec
@@ -47,27 +47,31 @@ class Machine:
 
 
 def find_machine(name: str, aws: Aws | None) -> Machine:
-    """What is known of an instance type; AWS is asked about one that is not in our table.
+    """What is known of an instance type; AWS is asked about one that is not in our table, or not all of it.
 
     Raises:
         BackendError: AWS does not know it either.
         AwsForbidden: it may not be asked.
     """
     known = find_instance(name)
-    if known is not None:
-        memory_mib = known.host_bytes >> 20
-        price = known.on_demand_usd_per_hour
-        return Machine(name, known.family, known.chips, known.vcpus, memory_mib, price)
+    if known is not None and known.host_bytes is not None:
+        return _describe(known, known.host_bytes >> 20)
     if aws is None:
-        raise SpecError(
-            (Problem("--instance-type", "", f"'{name}' is not in our table, and AWS is not asked"),)
-        )
+        lacks = "is not in our table" if known is None else "has no host memory in our table"
+        raise SpecError((Problem("--instance-type", "", f"'{name}' {lacks}, and AWS is not asked"),))
     with asking(f"instance type {name}"):
         found = aws.open_service("ec2").describe_instance_types(InstanceTypes=[name])["InstanceTypes"][0]
+    memory_mib = found["MemoryInfo"]["SizeInMiB"]
+    if known is not None:
+        return _describe(known, memory_mib)
     chips = sum(device["Count"] for device in found.get("NeuronInfo", {}).get("NeuronDevices", ()))
     family = name_family(name) if chips else None
-    vcpus, memory_mib = found["VCpuInfo"]["DefaultVCpus"], found["MemoryInfo"]["SizeInMiB"]
-    return Machine(name, family, chips, vcpus, memory_mib, None)
+    return Machine(name, family, chips, found["VCpuInfo"]["DefaultVCpus"], memory_mib, None)
+
+
+def _describe(known: Instance, memory_mib: int) -> Machine:
+    price = known.on_demand_usd_per_hour
+    return Machine(known.name, known.family, known.chips, known.vcpus, memory_mib, price)
 
 
 def fit_spec(spec: JobSpec, machine: Machine) -> JobSpec:

@@ -31,7 +31,8 @@ class Instance:
     family: str
     chips: int
     vcpus: int
-    host_bytes: int
+    host_bytes: int | None
+    """None where no page that we could read says."""
     on_demand_usd_per_hour: float | None
     """us-east-1; None where it is not listed."""
     reserved_usd_per_hour: float | None
@@ -68,12 +69,13 @@ def find_instance(name: str) -> Instance | None:
     facts = _read_data()["instances"].get(name)
     if facts is None:
         return None
+    host_gib = facts["host_gib"]
     return Instance(
         name=name,
         family=facts["family"],
         chips=facts["chips"],
         vcpus=facts["vcpus"],
-        host_bytes=facts["host_gib"] << 30,
+        host_bytes=None if host_gib is None else host_gib << 30,
         on_demand_usd_per_hour=facts["on_demand"],
         reserved_usd_per_hour=facts["reserved"],
     )

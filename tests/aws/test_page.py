@@ -57,6 +57,22 @@ def test_commands_of_the_page_exist(line):
         cli.commands[words[0]].make_context(words[0], words[1:], parent=context)
 
 
+def test_programs_are_compiled_in_the_image_of_the_children():
+    steps = read_steps().replace("\\\n", " ")
+    (line,) = re.findall(r"^docker run (.*)$", steps, re.M)
+    mounts, command = line.split(" $REPOSITORY:1 ")
+    words = shlex.split(command)
+    with click.Context(cli) as context:
+        cli.commands[words[0]].make_context(words[0], words[1:], parent=context)
+
+    (pushed,) = re.findall(r"^docker push (\S+)$", steps, re.M)
+    used = set(re.findall(r"--image (\S+)", steps))
+    assert used == {pushed} == {"$REPOSITORY:1"}
+    assert words[:2] == ["compile", "labels.yaml"] and words[-2:] == ["--target", "inf2"]
+    passed = set(re.findall(r"--env (\w+)", mounts))
+    assert passed >= {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"}
+
+
 def test_flags_of_the_page_exist():
     known = {flag for option in cli.commands["submit"].params for flag in option.opts}
     section = PAGE.read_text().partition("## 5. Submit")[2].partition("## 6.")[0]

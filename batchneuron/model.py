@@ -127,6 +127,8 @@ def resolve_model(spec: ModelSpec, default_id: str, *, allow_remote_code: bool =
     name = spec.id or default_id
     if (local := Path(name).expanduser()).is_dir():
         folder, commit = local.resolve(), None
+    elif local.is_file():
+        raise ModelError("is a file", str(local.absolute()), "give the folder that it is in")
     else:
         folder = _download(name, spec.revision, with_code=spec.trust_remote_code)
         commit = folder.name if re.fullmatch(r"[0-9a-f]{40}", folder.name) else spec.revision
@@ -259,7 +261,8 @@ def _download(name: str, revision: str | None, *, with_code: bool) -> Path:
     from huggingface_hub import errors, snapshot_download
 
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
-        near = difflib.get_close_matches(Path(name).name, _names_beside(Path(name)), n=1)
+        names = [one for one in _names_beside(Path(name)) if one != Path(name).name]
+        near = difflib.get_close_matches(Path(name).name, names, n=1)
         hint = (
             f"did you mean '{Path(name).with_name(near[0])}'?"
             if near

@@ -67,7 +67,7 @@ LAYERS = [
     ["interactive.pipelines"],
     ["interactive.modeling"],
     ["interactive.static_program", "interactive.present"],
-    ["interactive.saved_model", "interactive.older_words"],
+    ["interactive.saved_model", "interactive.older_words", "interactive.mistakes", "interactive.vectors"],
     ["stages.canary"],
     [
         "stages.encode",
@@ -126,6 +126,7 @@ OWNERS = {
         "interactive.static_program",
         "interactive.modeling",
         "interactive.present",
+        "interactive.vectors",
     },
     "torch_neuronx": {"backends"},
     "openvino": {"backends"},

@@ -354,6 +354,23 @@ def test_a_missing_folder_with_nothing_like_it(tmp_path):
         resolve(tmp_path / "nowhere" / "deep" / "zzz")
 
 
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_a_file_is_told_to_be_one(folder, name, monkeypatch):
+    with pytest.raises(ModelError, match=r"(?s)is a file.*give the folder that it is in"):
+        resolve(folder / name)
+    monkeypatch.chdir(folder)
+    with pytest.raises(ModelError, match="is a file"):
+        resolve(name)
+
+
+def test_what_is_there_and_no_folder_is_not_its_own_suggestion(folder):
+    (folder / "gone").symlink_to(folder / "nowhere")
+
+    with pytest.raises(ModelError, match="no such folder") as caught:
+        resolve(folder / "gone")
+    assert "did you mean" not in str(caught.value)
+
+
 def test_a_relative_folder_and_the_home_folder(folder, monkeypatch):
     monkeypatch.chdir(folder.parent)
     monkeypatch.setenv("HOME", str(folder.parent))

@@ -100,6 +100,7 @@ def test_the_default_length_is_within_what_the_model_takes(classifier):
         (TypeError, {"compiler_args": {"opt_level": 3}}),
         (TypeError, {"topk": 3}),
         (TypeError, {"model": 3}),
+        (TypeError, {"tokenizer": 3}),
         (ModelError, {"model": "no/such/folder"}),
         (ModelError, {"task": "fill-mask"}),
     ],
@@ -174,6 +175,9 @@ def test_questions_in_all_the_ways_there_are(tmp_path):
         == both
     )
     assert len(ask(first, top_k=3)) == 3
+    with pytest.raises(ValueError, match="raise max_seq_len, or compile") as caught:
+        ask({"question": "alpha " * 20, "context": "beta"}, max_seq_len=8)
+    assert "truncation" not in str(caught.value)
     with pytest.raises(ValueError, match="no context"):
         ask(question="who?", context="")
     with pytest.raises(ValueError, match="same length"):
@@ -225,9 +229,26 @@ def test_zero_shot_needs_labels(tmp_path):
         model=save_bert(tmp_path, labels=["contradiction", "neutral", "entailment"]),
     )
 
-    with pytest.raises(ValueError, match="there are no labels"):
+    with pytest.raises(ValueError, match=r"there are no labels \(set it, or name a column"):
         judge(TEXTS[0])
     assert judge(TEXTS[0], ["alpha", "mu"]) == judge(sequences=TEXTS[0], candidate_labels="alpha,mu")
+
+
+def test_a_rows_own_labels_go_before_those_of_the_call(tmp_path):
+    judge = pipeline(
+        "zero-shot-classification", model=save_bert(tmp_path, labels=["contradiction", "entailment"])
+    )
+    own = {"text": "alpha", "candidate_labels": ["mu", "beta"]}
+    rows = [own, "alpha", {"text": "alpha"}, {**own, "candidate_labels": "mu, beta"}]
+
+    made = judge(rows, candidate_labels=["gamma"])
+
+    assert [sorted(one["labels"]) for one in made] == [["beta", "mu"], ["gamma"], ["gamma"], ["beta", "mu"]]
+    assert made[0] == made[3] == judge(own) == judge("alpha", ["mu", "beta"])
+    assert list(judge(row for row in rows[:1])) == made[:1]
+    for wrong in ([], [1], 3, " , "):
+        with pytest.raises(ValueError, match="candidate_labels"):
+            judge({"text": "alpha", "candidate_labels": wrong}, ["gamma"])
 
 
 def test_vectors_of_a_sentence_model_are_pooled(tmp_path):

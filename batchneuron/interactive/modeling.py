@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 
 from batchneuron.errors import BackendError
-from batchneuron.interactive.present import measure_similarity, stack_vectors
+from batchneuron.interactive.mistakes import require_axes
 from batchneuron.interactive.saved_model import (
     Export,
     Wish,
@@ -28,6 +28,7 @@ from batchneuron.interactive.saved_model import (
     upload,
 )
 from batchneuron.interactive.static_program import SENTENCE_OUTPUTS, PlainProgram, embed, open_plain
+from batchneuron.interactive.vectors import measure_similarity, stack_vectors
 from batchneuron.tasks import find_kind, open_task
 from batchneuron.tasks.task import Encoder
 
@@ -148,6 +149,7 @@ class NeuronModel:
             raise ValueError(f"the model needs {self.main_input_name}")
         pad = self.export.model.config.get("pad_token_id")
         inputs = {name: torch.as_tensor(tensor).detach().cpu().numpy() for name, tensor in tensors.items()}
+        require_axes(inputs)
         made = self.program.run(inputs, {"input_ids": int(pad or 0)})
         known = {name: torch.from_numpy(output) for name, output in made.items()}
         return getattr(modeling_outputs, self.output)(**known)

@@ -6,7 +6,6 @@ is another thing: Python objects instead of a file.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import json
 from collections import OrderedDict
@@ -19,7 +18,8 @@ from typing import Any, TypeVar
 import pyarrow as pa
 
 from batchneuron.backends.backend import Executable
-from batchneuron.errors import DataError, SpecError
+from batchneuron.errors import DataError
+from batchneuron.interactive.mistakes import plain_errors
 from batchneuron.interactive.modeling import NeuronModel, class_of
 from batchneuron.interactive.older_words import pass_over
 from batchneuron.interactive.present import CONVENTIONS, Row, Settings, read_settings
@@ -132,7 +132,7 @@ class Pipeline:
         shown: list[Any] = [None] * len(rows)
         for names in dict.fromkeys(tuple(row) for row in rows):
             places = [place for place, row in enumerate(rows) if tuple(row) == names]
-            with _plain_errors():
+            with plain_errors():
                 made = self._run([rows[place] for place in places], settings)
             for place, one in zip(places, made, strict=True):
                 shown[place] = one
@@ -142,7 +142,7 @@ class Pipeline:
         """The stages of a shard over these rows."""
         table = pa.table({name: pa.array([row[name] for row in rows]) for name in rows[0]})
         columns = Columns({name: parse_template(name) for name in rows[0]}, {}, frozenset(rows[0]))
-        piece = Slice(FileId("inputs", 0, ""), 0, len(rows), 0, 0)
+        piece = Slice(FileId("", 0, ""), 0, len(rows), 0, 0)
         task, encoder = self._bind(settings)
         limit = self._choose_limit(encoder, settings)
         encoded = encode(Shard(0, 0, (piece,)), ShardRows(table), columns, encoder, limit)
@@ -153,7 +153,7 @@ class Pipeline:
         made = decode(encoded, executed, task)
         for number, error in enumerate(made[ERROR].to_pylist()):
             if error is not None:
-                raise _refuse(error, rows[number])
+                raise _refuse(error, rows[number], self._convention.own)
         return self._convention.show(made, rows, settings)
 
     def _choose_limit(self, encoder: Encoder, settings: Settings) -> Limit:
@@ -319,18 +319,11 @@ def _use(kept: OrderedDict[str, _Opened], key: str) -> _Opened:
     return kept[key]
 
 
-@contextlib.contextmanager
-def _plain_errors() -> Iterator[None]:
-    """Mistakes that a job would find in its spec, as a ValueError: here there is none."""
-    try:
-        yield
-    except SpecError as error:
-        raise ValueError("; ".join(f"{problem.key}: {problem.what}" for problem in error.problems)) from error
-
-
-def _refuse(error: Mapping[str, str], row: Row) -> InputRefused:
-    """The error that says why a row has no prediction."""
+def _refuse(error: Mapping[str, str], row: Row, words: Sequence[str]) -> InputRefused:
+    """The error that says why a row has no prediction; `words` are those that the call may have."""
     hint = ""
     if error["code"] == "too_long":
-        hint = "pass truncation=True, or compile a longer shape: input_shapes={'sequence_length': …}"
+        ways = {"truncation": "pass truncation=True", "max_seq_len": "raise max_seq_len"}
+        way = next((ways[word] for word in words if word in ways), "shorten it")
+        hint = f"{way}, or compile a longer shape: input_shapes={{'sequence_length': …}}"
     return InputRefused(error["message"], f"{next(iter(row.values()))!r:.60}", hint)

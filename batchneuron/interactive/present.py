@@ -16,9 +16,11 @@ import numpy as np
 import pyarrow as pa
 from pydantic import ValidationError
 
+from batchneuron.interactive.mistakes import explain_option
 from batchneuron.interactive.older_words import rename
 from batchneuron.model import Model
 from batchneuron.tasks.task import TaskKind
+from batchneuron.tasks.zero_shot_classification import parse_labels
 
 Row = dict[str, Any]
 """One input: the task's columns by name."""
@@ -99,8 +101,7 @@ def read_settings(kind: TaskKind, model: Model, given: Mapping[str, Any]) -> Set
     try:
         validated = kind.options.model_validate({**convention.defaults(model), **asked})
     except ValidationError as error:
-        first = error.errors()[0]
-        raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        raise ValueError(explain_option(kind.options, options, error)) from error
     if kind.needs_calibration(validated):
         raise ValueError("these options are calibrated over a whole data set: run a job")
     # As in a tokenizer's call: to say where to cut is to cut.
@@ -161,6 +162,20 @@ def _read_pair(value: Any, settings: Settings) -> Row:
     row = _read_text(value, settings)
     second = value.get("text_pair") if isinstance(value, Mapping) else None
     return row if second is None else {**row, "text_pair": second}
+
+
+def _read_labelled(value: Any, settings: Settings) -> Row:
+    """A text; in a mapping with its own labels, which go before those of the call."""
+    row = _read_text(value, settings)
+    labels = value.get("candidate_labels") if isinstance(value, Mapping) else None
+    if labels is None:
+        return row
+    is_text = isinstance(labels, str)
+    if not is_text and not (isinstance(labels, list) and all(isinstance(one, str) for one in labels)):
+        raise ValueError(f"candidate_labels are texts in a list, or one text with commas; not {labels!r:.80}")
+    if not parse_labels(labels):
+        raise ValueError("candidate_labels has no label in it")
+    return {**row, "candidate_labels": parse_labels(labels)}
 
 
 def _read_words(value: Any, settings: Settings) -> Row:
@@ -290,29 +305,6 @@ def _read_vectors(value: Any) -> Any:
     return inner.flatten().to_numpy().reshape(1, len(inner), -1)
 
 
-def stack_vectors(vectors: list[Any], is_single: bool, form: str) -> Any:
-    """Vectors as one array or tensor where they are of one size, else in a list; one alone for one text."""
-    import torch
-
-    made = vectors if form == "numpy" else [torch.from_numpy(np.array(one)) for one in vectors]
-    if is_single or not form or any(vector.ndim > 1 for vector in made):
-        return made[0] if is_single else made
-    return np.array(made) if form == "numpy" else torch.stack(made) if made else torch.zeros(0)
-
-
-def measure_similarity(name: str, first: Any, second: Any) -> Any:
-    """How near each vector of the first is to each of the second: a tensor [R1, R2], larger is nearer."""
-    import torch
-
-    tensors = [torch.as_tensor(vectors).float() for vectors in (first, second)]
-    left, right = (tensor[None] if tensor.ndim == 1 else tensor for tensor in tensors)
-    if name in ("euclidean", "manhattan"):
-        return -torch.cdist(left, right, p=2.0 if name == "euclidean" else 1.0)
-    if name == "cosine":
-        left, right = (torch.nn.functional.normalize(vectors, dim=-1) for vectors in (left, right))
-    return left @ right.T
-
-
 def _pick(found: list[dict[str, Any]], *names: str) -> list[dict[str, Any]]:
     """The same with keys in transformers' order."""
     return [{name: one[name] for name in names} for one in found]
@@ -359,7 +351,7 @@ CONVENTIONS: dict[str, Convention] = {
         overflow="truncate",
     ),
     "zero-shot-classification": Convention(
-        _read_text,
+        _read_labelled,
         _show_ranking,
         _call_labels,
         overflow="truncate",

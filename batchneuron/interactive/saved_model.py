@@ -139,12 +139,18 @@ def replace_preprocessor(
         given: a transformers object, or where to find one.
         is_image: whether it is an image processor.
         token: opens gated and private repositories.
+
+    Raises:
+        TypeError: `given` is neither.
     """
     import transformers
 
     load = (transformers.AutoImageProcessor if is_image else transformers.AutoTokenizer).from_pretrained
     if isinstance(given, (str, Path)):
         given = load(given, token=token, trust_remote_code=model.trust_remote_code)
+    if not hasattr(given, "save_pretrained"):
+        word = "an image processor" if is_image else "a tokenizer"
+        raise TypeError(f"{word} is an object of transformers, a hub id or a folder; not {given!r:.80}")
     with contextlib.suppress(OSError, ValueError):  # a folder without one of its own
         own = load(model.folder, local_files_only=True, trust_remote_code=model.trust_remote_code)
         if _describe(own) == _describe(given):

@@ -89,6 +89,8 @@ def test_images(tmp_path):
 
     torch.testing.assert_close(model(pixel_values=pixels).logits, wanted, rtol=0, atol=1e-5)
     assert model.main_input_name == "pixel_values"
+    with pytest.raises(ValueError, match=r"pixel_values is a tensor \[images, channels, height, width\]"):
+        model(torch.zeros(3, 16, 16))
     with pytest.raises(ValueError, match="needs pixel_values"):
         model()
 
@@ -133,6 +135,10 @@ def test_what_does_not_fit_is_refused(classifier):
         model(torch.ones(1, 5, dtype=torch.long))
     with pytest.raises(ValueError, match="needs input_ids"):
         model(attention_mask=torch.ones(1, 4))
+    with pytest.raises(ValueError, match=r"input_ids is a tensor \[rows, tokens\], and this one is \[3\]"):
+        model(torch.ones(3, dtype=torch.long))
+    with pytest.raises(ValueError, match=r"attention_mask is a tensor \[rows, tokens\]"):
+        model(torch.ones(1, 3, dtype=torch.long), torch.ones(3))
     with pytest.raises(ValueError, match="no rows"):
         model(torch.ones(0, 4, dtype=torch.long))
     with pytest.raises(ValueError, match="takes 48 tokens"):

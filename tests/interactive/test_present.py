@@ -71,8 +71,16 @@ def test_options_that_do_not_exist(given):
 
 
 def test_values_that_cannot_be():
-    with pytest.raises(ValueError, match="top_k"):
+    with pytest.raises(ValueError, match="top_k: expected a whole number of at least 1; got 0"):
         read("fill-mask", top_k=0)
+    with pytest.raises(
+        ValueError, match=r"^top_k: expected a whole number of at least 1, or all; got 'most'$"
+    ):
+        read("text-classification", top_k="most")
+    with pytest.raises(ValueError, match=r"^candidate_labels: expected a list of texts, or text; got \[1\]$"):
+        read("zero-shot-classification", candidate_labels=[1])
+    with pytest.raises(ValueError, match=r"^hypothesis_template: needs \{\} where the label goes$"):
+        read("zero-shot-classification", hypothesis_template="about it")
     with pytest.raises(ValueError, match="run a job"):
         read("feature-extraction", pooling="mean", dtype="int8")
 

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from batchneuron.artifacts import default_cache, list_artifacts
+from batchneuron.artifacts.adopt import adopt_compiler
 from batchneuron.artifacts.exchange import Sharing
 from batchneuron.backends import open_backend
 from batchneuron.backends.backend import Backend, CompileRequest, Executable
@@ -76,8 +77,9 @@ class Predictor:
         """
         said = {"task": task, "model": model and {"id": model}, "columns": columns, "shapes": input_shapes}
         job = _make_spec({**said, "options": options, "backend": backend}, spec)
-        self._spec, self._backend = job, open_backend(job)
+        self._spec, opened = job, open_backend(job)
         self._request = _resolve(job)
+        self._backend = adopt_compiler(opened, job, self._request)
         self._task = open_task(job.task, self._request.options, self._request.model)
         self._encoder = self._task.open_encoder()
         self._ladder = _plan(

@@ -15,6 +15,7 @@ import pyarrow as pa
 from pydantic import JsonValue
 
 from batchneuron.artifacts import Artifact, compile_artifact, default_cache, is_intact, list_artifacts
+from batchneuron.artifacts.adopt import adopt_compiler
 from batchneuron.backends import open_backend
 from batchneuron.backends.backend import Backend, CompileRequest, Executable
 from batchneuron.backends.neuron_optimum import load_optimum
@@ -245,9 +246,9 @@ def _run_batch(executable: Executable, inputs: Sequence[Tensor], start: int) -> 
 
 def _open(export: Export, request: CompileRequest) -> tuple[Executable, Artifact]:
     """The program, from the saved folder's artifacts or the user's own, where it may have to be compiled."""
-    backend = open_backend(export.spec)
-    ladder = Ladder((export.shape,))
     caches = (export.model.folder / ARTIFACTS, default_cache())
+    backend = adopt_compiler(open_backend(export.spec), export.spec, request, caches)
+    ladder = Ladder((export.shape,))
     found = [list_artifacts(backend, request, ladder, cache)[0] for cache in caches]
     artifact = next((artifact for artifact in found if is_intact(artifact.folder)), None)
     if artifact is None:

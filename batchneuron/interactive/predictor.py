@@ -106,7 +106,7 @@ class Predictor:
         columns = self._bind(table.schema)
         if not table.num_rows:
             return output_schema(columns.kept(table.schema), self._task.schema).remove(0).empty_table()
-        shard = Shard(0, 0, (Slice(FileId("batch", 0, ""), 0, table.num_rows, 0, 0),))
+        shard = Shard(0, 0, (Slice(FileId("", 0, ""), 0, table.num_rows, 0, 0),))
         encoded = encode(shard, ShardRows(table), columns, self._encoder, self._limit)
         executed = execute(
             encoded.items,

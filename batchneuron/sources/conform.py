@@ -120,7 +120,7 @@ def conform(rows: ShardRows, schema: pa.Schema, uri: str, first_row: int) -> Sha
             reasons.setdefault(row, Rejection(row, "bad_record", message))
     whole = pa.Table.from_arrays(columns, schema=schema)
     rejections = tuple(reasons[row] for row in sorted(reasons))
-    return ShardRows(null_rows(whole, reasons), rejections)
+    return ShardRows(null_rows(whole, reasons), rejections, rows.lines)
 
 
 def change_type(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:

@@ -61,8 +61,9 @@ class Records:
 
     def lines(self, step: int = 1) -> npt.NDArray[np.int64]:
         """The file's line in which each record begins, or each `step`-th one, from 1."""
-        before: npt.NDArray[np.int64] = np.searchsorted(find_feeds(self.data), self.starts[::step])
-        return self.line + before
+        first = int(self.starts[0])  # of a large chunk, few records may be left
+        before: npt.NDArray[np.int64] = np.searchsorted(find_feeds(self.span()), self.starts[::step] - first)
+        return self.line + self.data.count(b"\n", 0, first) + before
 
     def name_places(self, row: int) -> list[str]:
         """Where each record is, in words: `line 14`; `record 12` in a plan that knows no lines.

@@ -16,7 +16,9 @@ from dataclasses import replace
 from functools import partial
 from typing import Protocol
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from batchneuron.errors import SourceUnavailable, SourceUnreadable
 from batchneuron.rejection import Rejection
@@ -146,11 +148,21 @@ def _lose(rows: int, schema: pa.Schema, error: SourceUnreadable) -> ShardRows:
 
 
 def join_rows(pieces: Sequence[ShardRows], schema: pa.Schema) -> ShardRows:
-    """Pieces in one, rejections renumbered to match."""
+    """Pieces in one, rejections renumbered to match, lines where any piece has them."""
     offset = 0
     rejections = []
     for piece in pieces:
         rejections += [replace(rejection, row=rejection.row + offset) for rejection in piece.rejections]
         offset += piece.table.num_rows
     tables = [piece.table for piece in pieces]
-    return ShardRows(pa.concat_tables(tables) if tables else schema.empty_table(), tuple(rejections))
+    whole = pa.concat_tables(tables) if tables else schema.empty_table()
+    return ShardRows(whole, tuple(rejections), _join_lines(pieces))
+
+
+def _join_lines(pieces: Sequence[ShardRows]) -> NDArray[np.int64] | None:
+    if all(piece.lines is None for piece in pieces):
+        return None
+    unknown = (np.zeros(piece.table.num_rows, dtype=np.int64) for piece in pieces)
+    return np.concatenate(
+        [none if piece.lines is None else piece.lines for piece, none in zip(pieces, unknown, strict=True)]
+    )

@@ -11,7 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from batchneuron.rejection import Rejection
 
@@ -126,6 +128,8 @@ class ShardRows:
 
     table: pa.Table
     rejections: tuple[Rejection, ...] = ()
+    lines: NDArray[np.int64] | None = None
+    """The line of its text file in which each row begins, 0 where it is not known; None: of no row."""
 
 
 class Reader(Protocol):

@@ -6,6 +6,7 @@ The two differ in the grammar of their scanner and in how records become rows.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -58,7 +59,8 @@ class TextCursor:
             self._refuse_long(part, first + lo) if part.too_long[0] else self._parser.parse(part, first + lo)
             for lo, part in _split_long(records)
         ]
-        return join_rows(pieces, pieces[0].table.schema)
+        made = join_rows(pieces, pieces[0].table.schema)
+        return replace(made, lines=records.lines()) if records.line else made
 
     def _refuse_long(self, record: Records, row: int) -> ShardRows:
         (place,), size = record.name_places(row), int(record.stops[0] - record.starts[0])

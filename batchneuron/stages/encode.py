@@ -62,6 +62,10 @@ def encode(
     for rejection in made.rejections:
         row = int(candidates[rejection.row])
         rejections[row] = replace(rejection, row=row)
+    told = {rejection.row for rejection in (*known, *rows.rejections)}
+    found = [rejection for row, rejection in rejections.items() if row not in told]
+    for rejection, place in zip(found, _name_places(shard, found, rows), strict=True):
+        rejections[rejection.row] = replace(rejection, message=f"{place}{rejection.message}")
     truncated = np.zeros(shard.rows, dtype=np.bool_)
     truncated[candidates] = made.truncated
     present, item_rows = np.unique(made.items.rows, return_inverse=True)
@@ -73,6 +77,18 @@ def encode(
         truncated=truncated,
         rejections=tuple(rejections.values()),
     )
+
+
+def _name_places(shard: Shard, rejections: Sequence[Rejection], rows: ShardRows) -> Iterator[str]:
+    """Where rejected rows stand, in the readers' words; no word for a row that is in no file."""
+    ends = np.cumsum([piece.rows for piece in shard.slices])
+    for rejection in rejections:
+        number = int(np.searchsorted(ends, rejection.row, side="right"))
+        piece = shard.slices[number]
+        line = 0 if rows.lines is None else int(rows.lines[rejection.row])
+        record = piece.row_hi - int(ends[number]) + rejection.row + 1
+        place = f"line {line}" if line else f"record {record}"
+        yield f"{piece.file.uri}: {place}: " if piece.file.uri else ""
 
 
 def slice_rows(rows: ShardRows, lo: int, hi: int, known: Sequence[Rejection]) -> ShardRows:

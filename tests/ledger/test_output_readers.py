@@ -89,7 +89,8 @@ def test_pyarrow_finds_the_schema_and_every_row(run, rows):
     assert {row["_row"] for row in rows if row["_error"]} == NULL_ROWS
     predictions = schema.names[3]
     assert all((row[predictions] is None) == (row["_row"] in NULL_ROWS) for row in rows)
-    assert rows[3]["_error"] == {"code": "null_input", "message": "'text' is null"}
+    where = f"{out.parent / 'rows.parquet'}: record 4"
+    assert rows[3]["_error"] == {"code": "null_input", "message": f"{where}: 'text' is null"}
     assert rows[3]["id"] == "é-3"
     assert pyarrow.dataset.dataset(out / "data").to_table().equals(table)
 

@@ -3,6 +3,7 @@
 import shutil
 from collections import Counter
 from dataclasses import astuple, replace
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -219,7 +220,9 @@ def test_every_rejected_row_is_listed_in_order(run):
     assert [rejected.row for rejected in found] == list(NULLS)
     for rejected in found:
         shard = next(shard for shard in shards if shard.row_lo <= rejected.row < shard.row_hi)
-        assert rejected == Rejected(rejected.row, "null_input", "'text' is null", rejected.part)
+        name, record = ("0.parquet", rejected.row) if rejected.row < 37 else ("2.parquet", rejected.row - 37)
+        where = f"{Path(run.output).parent / 'rows' / name}: record {record + 1}"
+        assert rejected == Rejected(rejected.row, "null_input", f"{where}: 'text' is null", rejected.part)
         assert f"part-{shard.index:05d}_" in rejected.part
 
 

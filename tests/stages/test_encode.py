@@ -120,9 +120,26 @@ def test_a_null_in_any_input_counts():
 
     assert encoded.accepted.tolist() == [0]
     assert [(rejection.row, rejection.message) for rejection in encoded.rejections] == [
-        (1, "'text' is null"),
-        (2, "'text_pair' is null"),
+        (1, "f: record 2: 'text' is null"),
+        (2, "f: record 3: 'text_pair' is null"),
     ]
+
+
+def test_a_rejected_row_is_named_by_its_file_and_its_place_there():
+    pieces = (Slice(FileId("a.jsonl", 1, "v"), 7, 9, 0, 0), Slice(FileId("b.parquet", 1, "v"), 0, 3, 0, 0))
+    nowhere = Slice(FileId("", 0, ""), 0, 1, 0, 0)
+    texts = ["x", None, None, "elephantine", "y", None]
+    rows = ShardRows(pa.table({"text": texts}), (), np.array([11, 14, 0, 0, 0, 0]))
+    columns = Columns({"text": parse_template("text")}, {})
+
+    encoded = encode(Shard(0, 0, (*pieces, nowhere)), rows, columns, WordEncoder(), LIMIT)
+
+    assert {rejection.row: rejection.message for rejection in encoded.rejections} == {
+        1: "a.jsonl: line 14: 'text' is null",
+        2: "b.parquet: record 1: 'text' is null",
+        3: "b.parquet: record 2: a long word",
+        5: "'text' is null",
+    }
 
 
 @pytest.mark.case(39)

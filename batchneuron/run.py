@@ -23,7 +23,7 @@ from batchneuron.sources.source import SkippedFile
 from batchneuron.spec.parse import load_spec, parse_spec
 from batchneuron.spec.sections import ErrorsSpec, JobSpec
 from batchneuron.stores import read_object
-from batchneuron.tasks import OPTIONS
+from batchneuron.tasks import INPUTS, OPTIONS
 from batchneuron.watch import Watch
 from batchneuron.workers.events import Event, PartDone, RowIsolated, WorkerLost
 from batchneuron.workers.ticket import Ticket
@@ -65,11 +65,11 @@ def load_job(path: Path | str, overrides: Sequence[str] = ()) -> JobSpec:
         OutputUnwritable: the bucket cannot be read.
     """
     if not str(path).startswith(_S3):
-        return load_spec(Path(path), overrides, OPTIONS)
+        return load_spec(Path(path), overrides, OPTIONS, INPUTS)
     content = read_object(str(path))
     if content is None:
         raise SpecError((Problem(str(path), "", "there is no such object"),))
-    return parse_spec(content.decode("utf-8-sig", "replace"), str(path), overrides, OPTIONS)
+    return parse_spec(content.decode("utf-8-sig", "replace"), str(path), overrides, OPTIONS, INPUTS)
 
 
 def run_job(

@@ -35,7 +35,7 @@ from batchneuron.stages.decode import decode, output_schema
 from batchneuron.stages.encode import encode
 from batchneuron.stages.execute import execute
 from batchneuron.stages.tokenize import Limit
-from batchneuron.tasks import OPTIONS, find_kind, open_task
+from batchneuron.tasks import INPUTS, OPTIONS, find_kind, open_task
 
 _NOWHERE = "-"  # rows come from the caller, and go back there
 _SHAPES = 5
@@ -142,7 +142,7 @@ def _make_spec(said: dict[str, Any], given: str | Path | JobSpec | None) -> JobS
     if document.get("backend", {}).get("precision", "auto") == "auto":
         # No parity gate stands before these rows, so nothing is chosen that would need it.
         document["backend"] = {**document.get("backend", {}), "precision": "float32"}
-    return parse_spec(json.dumps(document), "Predictor", (), OPTIONS)
+    return parse_spec(json.dumps(document), "Predictor", (), OPTIONS, INPUTS)
 
 
 def _resolve(job: JobSpec) -> CompileRequest:

@@ -22,7 +22,7 @@ from batchneuron.spec.format import format_spec
 from batchneuron.spec.parse import load_spec
 from batchneuron.spec.sections import InputSpec, JobSpec
 from batchneuron.stages.columns import bind_columns
-from batchneuron.tasks import OPTIONS, find_kind
+from batchneuron.tasks import INPUTS, OPTIONS, find_kind
 
 SOURCE_ROW, SOURCE_ERROR = "source_row", "source_error"
 _COMMENT = """\
@@ -78,7 +78,7 @@ def write_retry(path: str, spec_path: Path, data_path: Path | None = None) -> Re
         raise OutputUnwritable(
             f"cannot be written: {error.strerror}", where, "choose another place"
         ) from error
-    load_spec(spec_path, (), OPTIONS)
+    load_spec(spec_path, (), OPTIONS, INPUTS)
     columns = [name for name in table.column_names if name not in (SOURCE_ROW, SOURCE_ERROR)]
     unread = sum(all(value is None for value in row.values()) for row in table.select(columns).to_pylist())
     return Retry(spec_path, data_path, table.num_rows, unread)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,23 +19,34 @@ from pydantic.json_schema import models_json_schema
 
 from batchneuron.errors import Problem, SpecError
 from batchneuron.spec.document import MAX_BYTES, Malformed, read_document, read_value
+from batchneuron.spec.inputs import TaskInputs, find_wrong_inputs
 from batchneuron.spec.located import Finding, Node, Place
 from batchneuron.spec.problems import find_mistakes, validate
 from batchneuron.spec.rules import find_broken_rules, find_unfit_texts, sort_ladder, split_hub_id
 from batchneuron.spec.sections import JobSpec, Section
 
 Options = Mapping[str, type[BaseModel]]
+Inputs = Mapping[str, TaskInputs]
 _VARIABLE = re.compile(r"\$\{env:([^}]*)(\}?)")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
-def load_spec(path: Path, overrides: Sequence[str] = (), options: Options | None = None) -> JobSpec:
+def load_spec(
+    path: Path,
+    overrides: Sequence[str] = (),
+    options: Options | None = None,
+    inputs: Inputs | None = None,
+) -> JobSpec:
     """The job that a YAML file describes; see `parse_spec`."""
-    return parse_spec(_read_text(path), str(path), overrides, options)
+    return parse_spec(_read_text(path), str(path), overrides, options, inputs)
 
 
 def parse_spec(
-    text: str, name: str, overrides: Sequence[str] = (), options: Options | None = None
+    text: str,
+    name: str,
+    overrides: Sequence[str] = (),
+    options: Options | None = None,
+    inputs: Inputs | None = None,
 ) -> JobSpec:
     """The job that a YAML text describes, complete and consistent.
 
@@ -44,6 +55,7 @@ def parse_spec(
         name: The file's name, for messages and for the job that has no name of its own.
         overrides: `key.sub=value` each, applied in order before anything is checked.
         options: The model of each task's options; a task that has none here takes any mapping.
+        inputs: What each task can be fed with; of one that has none here, any column is taken.
 
     Raises:
         SpecError: with every problem of the document, in the order of its lines.
@@ -59,7 +71,7 @@ def parse_spec(
     unfit += find_unfit_texts(root)
     root = sort_ladder(split_hub_id(_fill_in(root), findings))
     model = _choose_model(root, options or {})
-    findings += [*find_mistakes(model, root), *find_broken_rules(root)]
+    findings += [*find_mistakes(model, root), *find_broken_rules(root), *_check_inputs(root, inputs or {})]
     # A text that must not be there at all is not judged any further.
     settled = {finding.path for finding in unfit}
     findings = unfit + [finding for finding in findings if not finding.path or finding.path not in settled]
@@ -177,6 +189,13 @@ def _choose_model(root: Node, options: Options) -> type[JobSpec]:
         return JobSpec
     described: Any = (model, Field(description=JobSpec.model_fields["options"].description))
     return create_model(JobSpec.__name__, __base__=JobSpec, options=described)
+
+
+def _check_inputs(root: Node, inputs: Inputs) -> Iterator[Finding]:
+    """What is wrong with the inputs of the document's task."""
+    task = root.get("task")
+    if task and isinstance(task.value, str) and task.value in inputs:
+        yield from find_wrong_inputs(root, task.value, inputs[task.value])
 
 
 def _read_text(path: Path) -> str:

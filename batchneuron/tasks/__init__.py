@@ -8,6 +8,7 @@ from pydantic import JsonValue
 
 from batchneuron.errors import Problem, SpecError
 from batchneuron.model import Model
+from batchneuron.spec.inputs import TaskInputs
 from batchneuron.tasks import (
     feature_extraction,
     fill_mask,
@@ -33,6 +34,9 @@ KINDS: dict[str, TaskKind] = {
 }
 
 OPTIONS: dict[str, type[TaskOptions]] = {name: kind.options for name, kind in KINDS.items()}
+INPUTS: dict[str, TaskInputs] = {
+    name: TaskInputs((*kind.inputs, *kind.optional_inputs), kind.or_options) for name, kind in KINDS.items()
+}
 
 
 def find_kind(name: str) -> TaskKind:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from batchneuron.errors import ModelError, Problem, SpecError
 from batchneuron.rejection import Rejection
@@ -56,6 +56,14 @@ class Options(TaskOptions):
         False, description="The text is a list of words, or one text with a delimiter between them."
     )
     delimiter: str = Field(" ", min_length=1, description="What stands between words in the joined text.")
+
+    @field_validator("stride")
+    @classmethod
+    def _require_agreement(cls, stride: int | None, info: ValidationInfo) -> int | None:
+        if stride and info.data.get("aggregation_strategy") == "none":
+            what = "tokens that are in two windows need a way to agree"
+            raise ValueError(f"{what}: choose an aggregation_strategy, or stride: 0")
+        return stride
 
 
 @dataclass(frozen=True, slots=True)

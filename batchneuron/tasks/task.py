@@ -97,6 +97,8 @@ class TaskKind:
     options: type[TaskOptions]
     open: Callable[[Model, Any, Any], Task]
     """Given the model, the options, and an encoder of that model where one is open already, or None."""
+    or_options: tuple[str, ...] = ()
+    """Optional inputs of which each must be given: as a column, or as the option of the same name."""
     raw_inputs: tuple[str, ...] = ()
     """Inputs that are taken as the column's own type, not as text: images, lists of labels."""
     list_inputs: tuple[str, ...] = ()

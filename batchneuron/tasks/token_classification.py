@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from batchneuron.errors import ModelError, Problem, SpecError
+from batchneuron.errors import ModelError
 from batchneuron.model import Model
 from batchneuron.stages.items import Items, Outputs
 from batchneuron.stages.tokenize import Tokenizer
@@ -41,12 +41,6 @@ class TokenClassification:
     options: Options
     opened: EntityEncoder | None = None
     """Has the tokenizer of the model open already; None: it is opened here."""
-
-    def __post_init__(self) -> None:
-        if self.options.stride and self.options.aggregation_strategy == "none":
-            what = "tokens that are in two windows need a way to agree"
-            hint = "choose an aggregation_strategy, or stride: 0"
-            raise SpecError((Problem("spec", "options.stride", what, hint),))
 
     @property
     def schema(self) -> pa.Schema:

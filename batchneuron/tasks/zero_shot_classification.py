@@ -343,6 +343,7 @@ KIND = TaskKind(
     name="zero-shot-classification",
     inputs=("text",),
     optional_inputs=("candidate_labels",),
+    or_options=("candidate_labels",),
     default_model="MoritzLaurer/deberta-v3-base-zeroshot-v2.0",
     auto_model="AutoModelForSequenceClassification",
     options=Options,

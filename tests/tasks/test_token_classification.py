@@ -291,7 +291,7 @@ def test_classes_without_a_name_are_refused(encoder):
 
 
 def test_an_overlap_needs_a_way_to_agree(make_task):
-    with pytest.raises(SpecError, match="stride"):
+    with pytest.raises(ValueError, match="two windows need a way to agree: choose an aggregation_strategy"):
         make_task(stride=4)
     assert make_task(stride=0)
 

@@ -240,6 +240,21 @@ def plant_constant(monkeypatch, scores, missing=0):
     monkeypatch.setattr(TorchBackend, "load", lambda _self, _folder, shape, _request: Stuck(shape))
 
 
+@pytest.mark.case(39)
+@pytest.mark.parametrize("content", [b"", b"\n \r\n\n"], ids=["nothing", "blank lines"])
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.jsonl.gz"])
+def test_json_lines_without_a_line_are_no_rows(call, tmp_path, name, content):
+    (tmp_path / "in" / name).write_bytes(gzip.compress(content) if name.endswith("gz") else content)
+
+    code, said, table = call("--set", "input.keep=[id]")
+
+    assert code == 0, said
+    assert table.num_rows == 0
+    assert {"_row", "id", "label", "score", "_error"} <= set(table.column_names)
+    again, said, _ = call("--set", "input.keep=[id]")
+    assert again == 0 and call(command="verify")[0] == 0
+
+
 @pytest.mark.case(40)
 def test_a_device_that_always_says_the_same_is_told(call, tmp_path, monkeypatch):
     texts = [" ".join(["alpha", "beta", "mu"][: n % 3 + 1] * (n // 3 + 1)) for n in range(40)]

@@ -38,7 +38,7 @@ from batchneuron.planning.spread import PLACES, spread_rows, split_at_blocks
 from batchneuron.sources import open_source
 from batchneuron.sources.source import Inventory, Source
 from batchneuron.spec.sections import JobSpec
-from batchneuron.stages.columns import Columns, bind_columns
+from batchneuron.stages.columns import Columns, assume_columns, bind_columns
 from batchneuron.stages.encode import encode
 from batchneuron.stages.tokenize import Limit
 from batchneuron.tasks import find_kind, open_task
@@ -84,6 +84,8 @@ def prepare(spec: JobSpec, *, allow_remote_code: bool = False, elsewhere: bool =
     backend = open_backend(spec, elsewhere=elsewhere)
     source = open_source(spec.input)
     inventory = source.inventory()
+    if not inventory.rows and not inventory.schema.names:
+        inventory = replace(inventory, schema=assume_columns(spec.input, kind))
     model = resolve_model(spec.model, kind.default_model, allow_remote_code=allow_remote_code)
     task = open_task(spec.task, options, model)
     columns = bind_columns(spec.input, kind, inventory.schema, task.schema)

@@ -82,6 +82,15 @@ def bind_columns(spec: InputSpec, kind: TaskKind, schema: pa.Schema, predictions
     return Columns(inputs, _name_kept(spec, schema, taken), raw, lists)
 
 
+def assume_columns(spec: InputSpec, kind: TaskKind) -> pa.Schema:
+    """The columns that a job names, as text: those of an input that has neither rows nor columns."""
+    inputs = {name: name for name in kind.inputs} | spec.columns
+    templates = [parse_template(text) for text in inputs.values()]
+    kept = spec.keep.values() if isinstance(spec.keep, dict) else spec.keep or ()
+    names = [*(column for template in templates for column in template.columns), *kept]
+    return pa.schema([(name, pa.string()) for name in dict.fromkeys(names)])
+
+
 def _name_inputs(spec: InputSpec, kind: TaskKind, schema: pa.Schema) -> dict[str, str]:
     known = (*kind.inputs, *kind.optional_inputs)
     problems = [

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from batchneuron.errors import ColumnMissing, SpecError
 from batchneuron.spec.sections import InputSpec
-from batchneuron.stages.columns import ERROR, ROW, TRUNCATED, bind_columns
+from batchneuron.stages.columns import ERROR, ROW, TRUNCATED, assume_columns, bind_columns
 from batchneuron.tasks.task import TaskKind, TaskOptions
 
 KIND = TaskKind(
@@ -82,6 +82,20 @@ def test_a_missing_input_says_what_is_needed_and_what_there_is():
     assert "id (int64), body (string)" in str(caught.value)
     with pytest.raises(ColumnMissing, match="no columns at all"):
         bind(pa.schema([]))
+
+
+@pytest.mark.parametrize(
+    ("spec", "names"),
+    [
+        ({}, ["text"]),
+        ({"columns": {"text": "{title}: {body}"}, "keep": ["id", "body"]}, ["title", "body", "id"]),
+        ({"columns": {"other": "b"}, "keep": {"kept": "c"}}, ["text", "b", "c"]),
+    ],
+)
+def test_an_input_without_rows_and_columns_has_those_that_are_named(spec, names):
+    made = assume_columns(InputSpec(path="rows", **spec), KIND)
+
+    assert made.names == names and set(made.types) == {pa.string()}
 
 
 @pytest.mark.parametrize(

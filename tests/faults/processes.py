@@ -116,7 +116,7 @@ class Command:
     def wait(self, timeout_s: float = 120) -> int:
         return self.process.wait(timeout_s)
 
-    def require_alone(self, timeout_s: float = 5) -> None:
+    def require_alone(self, timeout_s: float = 30) -> None:
         """No process of the session outlives the first one."""
         deadline = time.monotonic() + timeout_s
         while left := self.list_processes():

@@ -1,5 +1,6 @@
 """The whole way of a job in one process: what is in the output, and what a second call does."""
 
+import shutil
 from types import SimpleNamespace
 
 import pyarrow.parquet as pq
@@ -24,6 +25,20 @@ def test_every_row_is_there_once_and_a_second_run_has_nothing_to_do(make_spec, t
     assert set(table["label"].to_pylist()) <= {"bad", "fair", "good"}
     assert (first.rows, first.rejected, len(first.done_now)) == (42, 0, first.shards)
     assert second.done_now == ()
+
+
+def test_an_output_within_the_input_is_no_input(make_spec, rows_folder, tmp_path):
+    """The same command again has nothing to do, and labels no part of its own when it begins anew."""
+    pin = shutil.copytree(rows_folder, tmp_path / "pin")
+    spec = make_spec(f"input.path={pin}", f"output.path={pin / 'out'}")
+
+    first, second, anew = run_job(spec), run_job(spec), run_job(spec, overwrite=True)
+
+    assert [made.rows for made in (first, second, anew)] == [42, 42, 42]
+    assert (second.done_now, len(anew.done_now)) == ((), first.shards)
+    assert pq.read_table(pin / "out/data")["id"].to_pylist() == list(range(42))
+    beside = run_job(make_spec(f"input.path={pin / 'out'}", f"output.path={tmp_path / 'beside'}"))
+    assert beside.rows == 42
 
 
 class Counted(dict):

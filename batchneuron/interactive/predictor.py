@@ -37,7 +37,7 @@ from batchneuron.stages.execute import execute
 from batchneuron.stages.tokenize import Limit
 from batchneuron.tasks import INPUTS, OPTIONS, find_kind, open_task
 
-_NOWHERE = "-"  # rows come from the caller, and go back there
+_NOWHERE, _NOTHING = "-", "--"  # rows come from the caller, and go back there
 _SHAPES = 5
 _SHORTEST = 8
 _MANY = 1_000_000.0  # items, as far as the choice of a batch size goes
@@ -131,7 +131,7 @@ def _make_spec(said: dict[str, Any], given: str | Path | JobSpec | None) -> JobS
     job = load_job(given) if isinstance(given, (str, Path)) else given
     document: dict[str, Any] = job.model_dump(mode="json", exclude_unset=True) if job else {}
     document["input"] = {"columns": document.get("input", {}).get("columns", {}), "path": _NOWHERE}
-    document["output"] = {"path": _NOWHERE}
+    document["output"] = {"path": _NOTHING}
     if said["columns"] is not None:
         document["input"]["columns"] = dict(said["columns"])
     if said["task"] is not None:

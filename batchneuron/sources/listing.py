@@ -2,7 +2,8 @@
 
 Files come sorted by path, so that a row's ordinal depends on names alone. Names that start with `.`
 or `_` are passed over unless asked for by that very character, as Spark, Hive and `datasets` do; it
-is also what makes a run folder readable as an input. Knows nothing of formats.
+is also what makes a run folder readable as an input. Run folders deeper down are left out, so that a
+job whose output lies within its input does not read its own parts. Knows nothing of formats.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from pyarrow import fs
 from batchneuron.errors import SourceNotFound
 from batchneuron.sources.location import S3, file_id, filesystem_of, reading, stat
 from batchneuron.sources.source import FileId
+
+_RUN = "/.batchneuron/run.json"  # ledger/run_names.py; what makes a folder a run folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +57,10 @@ def is_glob(path: str) -> bool:
 def _list_folder(uri: str) -> tuple[FileId, ...]:
     root = uri.rstrip("/")
     depth = len(_parts(root))
-    found = [
-        file
-        for file in _list_below(root, recursive=True)
-        if not any(_is_hidden(name) for name in _parts(file.uri)[depth:])
-    ]
+    below, left_out = _list_below(root, recursive=True)
+    found = [file for file in below if not any(_is_hidden(name) for name in _parts(file.uri)[depth:])]
     if not found:
-        raise SourceNotFound("the folder has no files", uri)
+        raise SourceNotFound("the folder has no files", uri, _runs_hint(left_out))
     return tuple(found)
 
 
@@ -70,19 +70,27 @@ def _list_glob(pattern: str) -> tuple[FileId, ...]:
     root = _join(pattern, parts[:fixed])
     if stat(root).type != fs.FileType.Directory:
         raise SourceNotFound("no such folder", root, _suggest(root))
-    below = _list_below(root, recursive=fixed + 1 < len(parts) or "**" in parts)
+    below, left_out = _list_below(root, recursive=fixed + 1 < len(parts) or "**" in parts)
     found = [file for file in below if _matches(_parts(file.uri)[fixed:], parts[fixed:])]
     if not found:
-        raise SourceNotFound("no file matches", pattern, _names_hint(root, parts[fixed]))
+        raise SourceNotFound(
+            "no file matches", pattern, _runs_hint(left_out) or _names_hint(root, parts[fixed])
+        )
     return tuple(found)
 
 
-def _list_below(root: str, *, recursive: bool) -> list[FileId]:
+def _list_below(root: str, *, recursive: bool) -> tuple[list[FileId], list[str]]:
+    """The files below a folder, hidden ones too, and the run folders below it, whose files are left out."""
     system, path = filesystem_of(root)
     with reading(root, "a folder"):
         infos = system.get_file_info(fs.FileSelector(path, recursive=recursive))
     files = [file_id(info, root) for info in infos if info.type == fs.FileType.File]
-    return sorted(files, key=lambda file: file.uri)
+    # The folder itself may be a run folder: then its data is what was asked for.
+    found = sorted(file.uri.removesuffix(_RUN) for file in files if file.uri.endswith(_RUN))
+    runs = [run for run in found if len(_parts(run)) > len(_parts(root))]
+    within = tuple(f"{run}/" for run in runs)
+    kept = [file for file in files if not file.uri.startswith(within)] if runs else files
+    return sorted(kept, key=lambda file: file.uri), runs
 
 
 def _matches(names: list[str], patterns: list[str]) -> bool:
@@ -109,6 +117,11 @@ def _parts(uri: str) -> list[str]:
 
 def _join(like: str, parts: list[str]) -> str:
     return (S3 if like.startswith(S3) else "/") + "/".join(parts)
+
+
+def _runs_hint(left_out: list[str]) -> str:
+    """How a run folder is read, where there is one and nothing else."""
+    return f"run folders below it are left out; to read one, name it: {left_out[0]}/data" if left_out else ""
 
 
 def _suggest(uri: str) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from batchneuron.secrets import find_secret
 from batchneuron.spec.located import Finding, Node
+from batchneuron.spec.overlap import find_overlap
 from batchneuron.spec.template import parse_template
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -73,6 +74,7 @@ def find_broken_rules(root: Node) -> Iterator[Finding]:
     yield from _check_shapes(root)
     yield from _check_columns(root)
     yield from _check_device(root)
+    yield from find_overlap(root)
 
 
 def _check_remote_code(root: Node) -> Iterator[Finding]:

@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from batchneuron.errors import SourceNotFound
+from batchneuron.ledger.run_names import RUN
 from batchneuron.sources.listing import expand
 from tests.sources.reading import open_path, read_path
 
@@ -66,6 +67,57 @@ def test_a_folder_below_a_hidden_one_can_be_asked_for(tree):
 )
 def test_globs(tree, pattern, found):
     assert names(read_path(tree / pattern)) == found
+
+
+@pytest.fixture
+def runs(tree):
+    """The tree, and a run folder at its top, one within it, and one within that."""
+    for folder in (tree, tree / "a/out", tree / "a/out/data/again"):
+        for name in ("data/part.csv", RUN, ".batchneuron/manifest.json"):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(f"name\n{folder.name}/{name}\n")
+    return tree
+
+
+@pytest.mark.parametrize(
+    ("path", "found"),
+    [
+        ("a", ["a/4.csv", "a/x/3.csv"]),
+        ("a/../a/", ["a/4.csv", "a/x/3.csv"]),
+        ("a/**/*.csv", ["a/4.csv", "a/x/3.csv"]),
+        ("*/*/*/*.csv", []),
+        ("a/out", ["out/data/part.csv"]),
+        ("a/out/data", ["out/data/part.csv"]),
+        ("a/out/*/*.csv", ["out/data/part.csv"]),
+        ("a/out/data/*.csv", ["out/data/part.csv"]),
+        ("a/out/data/part.csv", ["out/data/part.csv"]),
+        ("a/out/data/again", ["again/data/part.csv"]),
+    ],
+)
+def test_run_folders_are_left_out_unless_they_are_named(runs, path, found):
+    if found:
+        assert names(read_path(f"{runs}/{path}")) == found
+        return
+    with pytest.raises(
+        SourceNotFound, match=r"run folders below it are left out; to read one, name it: .*/data"
+    ):
+        read_path(f"{runs}/{path}")
+
+
+def test_a_folder_of_nothing_but_runs_says_how_they_are_read(runs):
+    for path in ("a/4.csv", "a/x/3.csv", "a/note.txt", "a/.8.csv", "a/_9.csv"):
+        (runs / path).unlink()
+
+    with pytest.raises(SourceNotFound, match=f"(?s)the folder has no files.*name it: {runs}/a/out/data"):
+        read_path(runs / "a")
+
+
+def test_a_folder_that_is_no_run_is_read_whatever_it_is_called(tree):
+    for name in ("data/1.csv", ".batchneuron/plan.json", ".batchneuron/run.json/x.csv"):
+        (tree / "b" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tree / "b" / name).write_text(f"name\nb/{name}\n")
+
+    assert names(read_path(tree))[-1] == "b/data/1.csv"
 
 
 def test_sorting_is_by_the_whole_path(tmp_path):

@@ -44,6 +44,14 @@ def test_an_object_that_is_written_over_while_it_is_open_is_refused(bucket, on_b
     assert read_all(open_path("s3://rows/in/*.jsonl")).table["id"].to_pylist()[3] == 5003
 
 
+def test_a_run_folder_below_the_input_is_left_out_unless_it_is_named(bucket):
+    for key, first in (("in/a.jsonl", 1), ("in/out/data/part.jsonl", 2), ("in/out/.batchneuron/run.json", 3)):
+        bucket.put_object(Key=key, Body=f'{{"id": {first}}}\n'.encode())
+
+    for path, found in (("in", 1), ("in/", 1), ("in/**", 1), ("in/out", 2), ("in/out/data/*.jsonl", 2)):
+        assert read_all(open_path(f"s3://rows/{path}")).table["id"].to_pylist() == [found]
+
+
 def test_a_bucket_that_gives_no_answer_is_no_missing_file(bucket, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     location._bucket_filesystem.cache_clear()

@@ -163,6 +163,24 @@ def test_one_token_more_is_rejected(encode):
     assert made.items.rows.tolist() == [1]
 
 
+@pytest.mark.parametrize(
+    ("overflow", "rejected", "places"),
+    [("truncate", [1], [2]), ("split", [], [2, 3]), ("reject", [0, 1], [])],
+)
+def test_texts_of_twenty_times_the_limit(encode, overflow, rejected, places):
+    """One with its mask near the beginning, one with its mask near the end."""
+    early = "alpha [MASK]" + " beta" * 116
+    late = "beta " * 116 + "[MASK] alpha"
+    windows = {2: [CLS, ALPHA, MASK, BETA, BETA, SEP], 3: [CLS, BETA, BETA, MASK, ALPHA, SEP]}
+    assert encode([early, late], 120).items.lengths.tolist() == [120, 120]
+
+    made = encode([early, late], 6, overflow)
+
+    assert list_items(made.items) == [(windows[place], place) for place in places]
+    assert codes(made) == [(row, "too_long") for row in rejected]
+    assert made.truncated.tolist() == [overflow == "truncate", False]
+
+
 def test_split_puts_each_mask_into_the_middle_of_its_own_window(encode):
     words = ["alpha", "beta", "gamma", "delta"] * 30
     for place in (0, 50, 119):

@@ -4,13 +4,14 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from batchneuron import tasks
-from batchneuron.errors import ColumnMissing, ModelError, SourceNotFound, SpecError
+from batchneuron.errors import BatchNeuronError, ColumnMissing, ModelError, SourceNotFound, SpecError
 from batchneuron.ledger.run_record import RunRecord
 from batchneuron.planning.cost import estimate_cost
 from batchneuron.planning.fingerprint import name_differences
@@ -200,6 +201,60 @@ def test_rows_that_are_rejected_do_not_count_in_the_sample(make_spec, tmp_path):
 
 
 def test_workers_are_told_only_what_they_need(make_spec):
+class Panic(BaseException):
+    """What pyo3 makes of a panic in Rust."""
+
+
+class OddTask:
+    """A task whose encoder raises over some texts."""
+
+    def __init__(self, task, texts, error):
+        self._task, self._texts, self._error = task, texts, error
+
+    def open_encoder(self):
+        encoder = self._task.open_encoder()
+
+        def encode(inputs, limit):
+            if not self._texts.isdisjoint(inputs["text"].to_pylist()):
+                raise self._error
+            return encoder.encode(inputs, limit)
+
+        return SimpleNamespace(model_limit_tokens=encoder.model_limit_tokens, encode=encode)
+
+    def __getattr__(self, name):
+        return getattr(self._task, name)
+
+
+def prepare_odd(make_spec, tmp_path, odd, error):
+    texts = ["alpha beta", "odd", None, "gamma", "odder"]
+    pq.write_table(pa.table({"text": pa.array(texts, pa.string())}), tmp_path / "rows.parquet")
+    prepared = prepare(make_spec(f"input.path={tmp_path / 'rows.parquet'}", "input.keep=[]"))
+    return replace(prepared, task=OddTask(prepared.task, odd, error))
+
+
+@pytest.mark.parametrize("error", [ValueError("odd"), Panic("odd"), MemoryError()])
+def test_rows_that_no_tokenizer_takes_are_left_out_of_the_sample(make_spec, tmp_path, error):
+    plan = make_plan(prepare_odd(make_spec, tmp_path, {"odd", "odder"}, error))
+
+    assert (plan.rows, plan.tokens_per_row) == (5, (4 + 3) / 2)
+
+
+def test_a_tokenizer_that_takes_no_row_is_a_bug(make_spec, tmp_path):
+    odd = {"alpha beta", "odd", "gamma", "odder"}
+    pq.write_table(pa.table({"text": sorted(odd)}), tmp_path / "rows.parquet")
+    prepared = prepare(make_spec(f"input.path={tmp_path / 'rows.parquet'}", "input.keep=[]"))
+
+    with pytest.raises(BatchNeuronError, match="planning: ValueError: odd") as caught:
+        make_plan(replace(prepared, task=OddTask(prepared.task, odd, ValueError("odd"))))
+    assert caught.value.exit_code == 70
+
+
+@pytest.mark.parametrize("error", [ModelError("no tokenizer"), KeyboardInterrupt()])
+def test_what_is_no_row_s_fault_ends_planning(make_spec, tmp_path, error):
+    with pytest.raises(type(error)):
+        make_plan(prepare_odd(make_spec, tmp_path, {"odd"}, error))
+
+
     prepared = prepare(make_spec("input.keep={key: id}"))
     plan = make_plan(prepared)
 

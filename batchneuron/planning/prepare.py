@@ -6,11 +6,12 @@ columns, without torch or a tokenizer; `make_plan` samples the data for the shap
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import JsonValue
 
 from batchneuron.artifacts import default_cache, find_ready_shapes, list_artifacts
@@ -19,7 +20,7 @@ from batchneuron.artifacts.exchange import Sharing, find_shared_shapes
 from batchneuron.backends import open_backend
 from batchneuron.backends.backend import Backend, CompileRequest
 from batchneuron.engines import Cluster
-from batchneuron.errors import Problem, SpecError
+from batchneuron.errors import BatchNeuronError, Problem, SpecError
 from batchneuron.ledger.run_record import RunRecord
 from batchneuron.model import resolve_model
 from batchneuron.planning.cost import estimate_cost
@@ -34,16 +35,19 @@ from batchneuron.planning.plan import (
     cut_shards,
     size_shards,
 )
-from batchneuron.planning.spread import PLACES, spread_rows, split_at_blocks
+from batchneuron.planning.spread import PLACES, split_at_blocks, spread_rows
 from batchneuron.sources import open_source
-from batchneuron.sources.source import Inventory, Source
+from batchneuron.sources.source import Inventory, ShardRows, Source
 from batchneuron.spec.sections import JobSpec
 from batchneuron.stages.columns import Columns, assume_columns, bind_columns
-from batchneuron.stages.encode import encode
+from batchneuron.stages.encode import choose, slice_rows
 from batchneuron.stages.tokenize import Limit
 from batchneuron.tasks import find_kind, open_task
 from batchneuron.tasks.task import Encoder, Task
+from batchneuron.workers.events import Failure
+from batchneuron.workers.rebuild import rebuild_error
 from batchneuron.workers.work_order import WorkOrder
+from batchneuron.workers.worker import attempt
 
 _SAMPLED_ROWS_PER_PLACE = 256
 _SHORT_ROW_TOKENS = 8
@@ -243,15 +247,45 @@ def _sample_items(prepared: Prepared, shards: tuple[Shard, ...], encoder: Encode
     # Where items have one length there is nothing to learn, and images take long to decode.
     is_even = encoder.model_limit_tokens == 1
     rows, places = (1, min(PLACES, len(shards))) if is_even else (_SAMPLED_ROWS_PER_PLACE, PLACES)
-    sampled_rows = 0
+    sampled_rows, failure = 0, None
     for some in spread_rows(split_at_blocks(shards, prepared.inventory), rows, places):
-        encoded = encode(some.shard, reader.read(some.shard.slices), prepared.columns, encoder, limit)
-        lengths.append(encoded.items.lengths)
-        sampled_rows += some.shard.rows
+        counted = _count_tokens(
+            reader.read(some.shard.slices),
+            lambda rows: encoder.encode(choose(rows, prepared.columns).inputs, limit).items.lengths,
+        )
+        lengths += counted.lengths
+        sampled_rows += counted.rows
+        failure = failure or counted.failure
     reader.close()
+    if failure is not None and not sampled_rows:
+        raise rebuild_error(failure, "planning")
     found = np.concatenate(lengths)
     items = len(found) * shards[-1].row_hi / max(1, sampled_rows)
     return Sample(found, items / len(shards), len(shards))
+
+
+@dataclass(frozen=True, slots=True)
+class _Counted:
+    """Tokens of some rows' items."""
+
+    lengths: tuple[NDArray[np.int32], ...]
+    rows: int
+    failure: Failure | None = None
+    """Of a row that was left out."""
+
+
+def _count_tokens(rows: ShardRows, count: Callable[[ShardRows], NDArray[np.int32]]) -> _Counted:
+    """What is counted of some rows, but for those whose call raises: the run finds and rejects them."""
+    counted = attempt(lambda: count(rows), passing=(BatchNeuronError,))
+    if not isinstance(counted, Failure):
+        return _Counted((counted,), rows.table.num_rows)
+    middle, end = rows.table.num_rows // 2, rows.table.num_rows
+    if not middle:
+        return _Counted((), 0, counted)
+    halves = slice_rows(rows, 0, middle, ()), slice_rows(rows, middle, end, ())
+    first, second = (_count_tokens(half, count) for half in halves)
+    lengths = first.lengths + second.lengths
+    return _Counted(lengths, first.rows + second.rows, first.failure or second.failure)
 
 
 def _name_fields(

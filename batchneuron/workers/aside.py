@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar
 import multiprocess
 
 from batchneuron.backends.backend import Core
-from batchneuron.errors import WorkerFailed
+from batchneuron.errors import BatchNeuronError, WorkerFailed
 from batchneuron.workers.events import Failure
 from batchneuron.workers.rebuild import rebuild_error
 from batchneuron.workers.worker import DUMP_SIGNAL, attempt, own_process
@@ -46,11 +46,11 @@ def call_aside(
         limit_s: how long it may take; what hangs on one core would on another. None: for ever.
 
     Raises:
-        BatchNeuronError: whatever the call raises.
+        BatchNeuronError: whatever the call raises; that very class for what is none of our errors.
         WorkerFailed: the process died on every core that was tried, or gave no answer on one.
     """
     if not cores:
-        return call()
+        return _require(attempt(call, passing=(BatchNeuronError,)), name)
     *others, last = cores[:_MAX_CORES]
     try:
         for core in others:
@@ -82,6 +82,10 @@ def _call_on(call: Callable[[], _Result], core: Core, name: str, limit_s: float 
         process.kill()
         process.join()
         ours.close()
+    return _require(result, name)
+
+
+def _require(result: _Result | Failure, name: str) -> _Result:
     if isinstance(result, Failure):
         raise rebuild_error(result, name)
     return result

@@ -133,15 +133,23 @@ def _do(stage: _Stage[_Result], shard: Shard, value: Any) -> _Result | ShardFail
     return ShardFailed(shard.index, done, place) if isinstance(done, Failure) else done
 
 
-def attempt(call: Callable[[], _Result]) -> _Result | Failure:
+def attempt(
+    call: Callable[[], _Result], *, passing: tuple[type[BatchNeuronError], ...] = ()
+) -> _Result | Failure:
     """What the call returns, or its exception as plain values; the worker's one broad except.
 
     A panic in a library written in Rust is no `Exception` (pyo3: PanicException), and the thread that it ends
     would be waited for.
+
+    Args:
+        call: what is tried.
+        passing: errors of ours that are raised as they are.
     """
+    # A worker's process is deaf to an interrupt: it is the second Ctrl-C of `workers: 0`, or of planning.
+    raised: tuple[type[BaseException], ...] = (KeyboardInterrupt, *passing)
     try:
         return call()
-    except KeyboardInterrupt:  # a worker's process is deaf to it: it is the second Ctrl-C of `workers: 0`
+    except raised:
         raise
     except BaseException as error:  # noqa: BLE001  # the worker's main: each failure becomes an event
         return describe_failure(error)

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from batchneuron.errors import BackendError, DeviceFault, WorkerFailed
+from batchneuron.errors import BackendError, BatchNeuronError, DeviceFault, ModelError, WorkerFailed
 from batchneuron.planning.plan import Shard, head_slices
 from batchneuron.programs.sample import call_on_sample
 from batchneuron.sources.source import FileId, Slice
@@ -86,10 +86,21 @@ def test_what_kills_every_time_is_told():
         Deadly(*range(20)).run(make_shards(10, 10))
 
 
-def test_what_the_device_says_is_no_row_s_fault():
-    deadly = Deadly(0, error=DeviceFault)
+def test_a_row_that_makes_a_library_raise_is_avoided_too_unless_all_do():
+    """The class itself is what is none of our errors."""
+    assert Deadly(0, error=BatchNeuronError).run(make_shards(10, 10)) == [5, 6, 7, 8, 15, 16, 17, 18]
 
-    with pytest.raises(DeviceFault):
+    with pytest.raises(BatchNeuronError) as caught:
+        Deadly(*range(20), error=BatchNeuronError).run(make_shards(10, 10))
+    assert type(caught.value) is BatchNeuronError
+    assert caught.value.exit_code == 70
+
+
+@pytest.mark.parametrize("error", [DeviceFault, ModelError])
+def test_what_the_device_or_the_model_says_is_no_row_s_fault(error):
+    deadly = Deadly(0, error=error)
+
+    with pytest.raises(error):
         deadly.run(make_shards(10, 10))
     assert len(deadly.tries) == 1
 

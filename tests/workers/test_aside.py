@@ -1,5 +1,6 @@
 """Aside: a call in a process of its own, on the first core that can make it."""
 
+import functools
 import os
 import signal
 import time
@@ -9,7 +10,7 @@ import multiprocess
 import pytest
 
 from batchneuron.backends.backend import Core
-from batchneuron.errors import CoreLost, ModelError, WorkerFailed
+from batchneuron.errors import BatchNeuronError, CoreLost, ModelError, WorkerFailed
 from batchneuron.workers import aside
 from batchneuron.workers.aside import call_aside
 
@@ -30,6 +31,10 @@ def be_lost():
 
 def refuse():
     raise ModelError("no weights", f"core {os.environ['ASIDE_CORE']}")
+
+
+def give_up(error):
+    raise error
 
 
 def die():
@@ -111,3 +116,12 @@ def test_what_gives_no_answer_is_ended_and_tried_on_no_other_core(monkeypatch):
 
 def test_without_cores_it_is_a_call():
     assert call_aside(os.getpid, (), "test") == os.getpid()
+    with pytest.raises(ModelError, match="no weights"):
+        call_aside(functools.partial(give_up, ModelError("no weights")), (), "test")
+
+
+@pytest.mark.parametrize("cores", [(), CORES[:1]])
+def test_what_is_none_of_our_errors_comes_as_the_plain_one(cores):
+    with pytest.raises(BatchNeuronError, match="test: ZeroDivisionError: odd") as caught:
+        call_aside(functools.partial(give_up, ZeroDivisionError("odd")), cores, "test")
+    assert type(caught.value) is BatchNeuronError

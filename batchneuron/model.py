@@ -33,6 +33,14 @@ _OFFSET_POSITIONS = frozenset(
     {"roberta", "xlm-roberta", "xlm-roberta-xl", "roberta-prelayernorm", "camembert", "mpnet", "longformer"}
     | {"data2vec-text", "esm", "ibert", "xmod", "luke", "mluke"}
 )
+# These have another word for max_position_embeddings (transformers: attribute_map).
+_POSITIONS = {
+    **dict.fromkeys(
+        ("gpt2", "gpt-sw3", "openai-gpt", "ctrl", "codegen", "gptj", "gpt_bigcode"), "n_positions"
+    ),
+    **{"dbrx": "max_seq_len", "rwkv": "context_length"},
+    **dict.fromkeys(("bailing_hybrid", "kimi_linear"), "model_max_length"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +93,12 @@ class Model:
     @property
     def max_positions(self) -> int | None:
         """Tokens the position embeddings reach; None where the architecture has no such limit."""
-        positions = self.config.get("max_position_embeddings")
+        kind = self.config.get("model_type")
+        names = ("max_position_embeddings", _POSITIONS.get(str(kind), ""))
+        positions = next((self.config[name] for name in names if name in self.config), None)
         if not isinstance(positions, int) or positions <= 0:
             return None
-        if self.config.get("model_type") in _OFFSET_POSITIONS:
+        if kind in _OFFSET_POSITIONS:
             return positions - int(self.config.get("pad_token_id") or 0) - 1
         return positions
 

@@ -80,7 +80,7 @@ LAYERS = [
         "programs.compare",
     ],
     ["programs.program", "programs.optimum_folder", "programs.agreement"],
-    ["programs.attention"],
+    ["programs.attention", "programs.text_inputs"],
     ["backends", "stores"],
     ["tasks"],
     ["stages.tokenize"],
@@ -121,6 +121,7 @@ OWNERS = {
     "torch": {
         "programs.program",
         "programs.attention",
+        "programs.text_inputs",
         "tasks",
         "backends",
         "interactive.static_program",

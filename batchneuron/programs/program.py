@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,11 @@ from safetensors import SafetensorError
 
 from batchneuron.backends.backend import CompileRequest
 from batchneuron.errors import ModelError
+from batchneuron.model import Model
 from batchneuron.planning.shapes import Shape
 from batchneuron.programs.attention import FiniteFills, use_finite_masks
 from batchneuron.programs.signature import TensorSpec
+from batchneuron.programs.text_inputs import CLASSIFIER, fit_padding, takes_types
 from batchneuron.tasks import find_kind
 from batchneuron.tasks.task import Task, TaskKind
 
@@ -30,30 +32,32 @@ from batchneuron.tasks.task import Task, TaskKind
 class Program(torch.nn.Module):
     """A transformers model with a task's head behind it."""
 
-    def __init__(
-        self, model: torch.nn.Module, kind: TaskKind, task: Task, sizes: Mapping[str, tuple[int, ...]]
-    ) -> None:
+    def __init__(self, model: torch.nn.Module, kind: TaskKind, task: Task, source: Model) -> None:
         """Bind a loaded model.
 
         Args:
-            model: of the class that the kind names; it is prepared for the task's head here.
+            model: of the class that the kind names; here it is prepared for the task's head, and for padding.
             kind: says what goes in.
             task: its head comes behind the model.
-            sizes: of inputs that are float32 [B, *size]; all others are int64 [B, L].
+            source: what it was loaded from.
         """
         super().__init__()
-        ignored = {"token_type_ids"} if getattr(model.config, "type_vocab_size", None) == 0 else set()
-        accepted = inspect.signature(model.forward).parameters.keys() - ignored
+        accepted = set(inspect.signature(model.forward).parameters)
+        if "token_type_ids" in accepted and not takes_types(model.config, source):
+            accepted.remove("token_type_ids")
         optional = tuple(name for name in kind.optional_program_inputs if name in accepted)
         self.input_names = kind.program_inputs + optional
         self._model = model
         self._task = task
-        self._sizes = sizes
+        self._sizes = kind.input_sizes(source)
+        self._pad = fit_padding(model) if kind.auto_model == CLASSIFIER else None
         kind.prepare(model)
 
     def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Outputs of the head, of inputs in the order of `input_names`: [B, …] each."""
         named = dict(zip(self.input_names, inputs, strict=True))
+        if self._pad is not None:
+            named["input_ids"] = torch.where(named["attention_mask"] != 0, named["input_ids"], self._pad)
         if inputs[0].device.type != "xla":
             return self._task.head(self._model, named)
         with FiniteFills():
@@ -93,7 +97,8 @@ def _make_tokens(shape: Shape, config: Any) -> dict[str, NDArray[np.int64]]:
     pad, vocabulary = getattr(config, "pad_token_id", None) or 0, getattr(config, "vocab_size", 1)
     ids = np.random.default_rng(0).integers(0, vocabulary, (rows, longest))
     ids = np.where(ids == pad, (pad + 1) % vocabulary, ids)
-    second = (places >= lengths // 2) & (places < lengths) & (getattr(config, "type_vocab_size", 0) > 1)
+    types = getattr(config, "type_vocab_size", None) or 0
+    second = (places >= lengths // 2) & (places < lengths) & (types > 1)
     return {
         "input_ids": np.where(mask, ids, pad),
         "attention_mask": mask,
@@ -127,7 +132,7 @@ def load_program(request: CompileRequest, dtype: str) -> Program:
     task = kind.open(model, kind.options.model_validate(dict(request.options)), None)
     if not model.trust_remote_code:  # whose authors may tell attention by its name
         use_finite_masks(loaded)
-    program = Program(loaded, kind, task, kind.input_sizes(model))
+    program = Program(loaded, kind, task, model)
     return program.eval().requires_grad_(requires_grad=False)
 
 

@@ -1,4 +1,4 @@
-"""Text classifiers of ten architectures, random weights: the job says what the pipeline says.
+"""Text classifiers of thirteen architectures, random weights: the job says what the pipeline says.
 
 A batch of a job is padded and the pipeline's single text is not, so what this finds is an architecture
 whose prediction depends on padding, or that needs inputs it is not given.
@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import batchneuron
 from batchneuron.run import run_job
 from tests import tiny
 from tests.faults.harness import read_rows
@@ -55,8 +56,22 @@ ARCHITECTURES = {
         "num_feedforward_networks": 2,
     },
 }
+# These look types up among the words, so that a zero is a word. Not every task has each of them, and
+# `make lowering`, which goes through ARCHITECTURES, takes half an hour without them.
+TYPED_IN_WORDS = {
+    "xlm": {"emb_dim": 32, "n_layers": 2, "n_heads": 2, "max_position_embeddings": 64, "embed_init_std": 0.4},
+    "flaubert": {
+        "emb_dim": 32,
+        "n_layers": 2,
+        "n_heads": 2,
+        "max_position_embeddings": 64,
+        "embed_init_std": 0.4,
+    },
+    "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 64},
+}
+ALL = {**ARCHITECTURES, **TYPED_IN_WORDS}
 # Tokenizers of these give no token_type_ids, and their models take none, or only zeros.
-UNTYPED = {"distilbert", "roberta", "xlm-roberta", "mpnet", "modernbert"}
+UNTYPED = {"distilbert", "roberta", "xlm-roberta", "mpnet", "modernbert", *TYPED_IN_WORDS}
 # RoBERTa's family counts positions from the pad id, which is 1 there: <s>, <pad>, </s>, <unk>.
 PAD_IS_ONE = {"roberta", "xlm-roberta", "mpnet"}
 
@@ -72,28 +87,30 @@ def save_model(
     if kind in PAD_IS_ONE:
         specials = ["[CLS]", "[PAD]", "[SEP]", "[UNK]", "[MASK]"]
     monkeypatch.setattr(tiny, "SPECIALS", specials)
-    config = AutoConfig.for_model(
-        kind,
-        vocab_size=128,
-        pad_token_id=specials.index("[PAD]"),
-        bos_token_id=specials.index("[CLS]"),
-        eos_token_id=specials.index("[SEP]"),
-        cls_token_id=specials.index("[CLS]"),
-        sep_token_id=specials.index("[SEP]"),
-        initializer_range=0.4,
-        id2label=dict(enumerate(labels)),
-        label2id={name: number for number, name in enumerate(labels)},
-        **ARCHITECTURES[kind],
-        **settings,
-    )
+    given = {
+        "vocab_size": 128,
+        "pad_token_id": specials.index("[PAD]"),
+        "bos_token_id": specials.index("[CLS]"),
+        "eos_token_id": specials.index("[SEP]"),
+        "cls_token_id": specials.index("[CLS]"),
+        "sep_token_id": specials.index("[SEP]"),
+        "initializer_range": 0.4,
+        "id2label": dict(enumerate(labels)),
+        "label2id": {name: number for number, name in enumerate(labels)},
+    }
+    config = AutoConfig.for_model(kind, **{**given, **ALL[kind], **settings})
     torch.manual_seed(7)
     AutoModelForSequenceClassification.from_config(config).eval().save_pretrained(folder)
     tiny.save_tokenizer(folder)
     if kind in UNTYPED:
-        path = folder / "tokenizer_config.json"
-        settings = json.loads(path.read_text())
-        path.write_text(json.dumps({**settings, "model_input_names": ["input_ids", "attention_mask"]}))
+        set_tokenizer(folder, model_input_names=["input_ids", "attention_mask"])
     return folder
+
+
+def set_tokenizer(folder: Path, **settings: Any) -> None:
+    """Change what a saved tokenizer's configuration says."""
+    path = folder / "tokenizer_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **settings}))
 
 
 def run_and_compare(make_spec, tmp_path: Path, model: Path, rows: pa.Table, **settings: Any) -> None:
@@ -119,7 +136,7 @@ def run_and_compare(make_spec, tmp_path: Path, model: Path, rows: pa.Table, **se
     assert len(set(scores)) > ROWS // 2, "the model gives every text the same score: the test shows nothing"
 
 
-@pytest.mark.parametrize("kind", ARCHITECTURES)
+@pytest.mark.parametrize("kind", ALL)
 def test_an_architecture_predicts_in_padded_batches_what_it_predicts_alone(
     kind, make_spec, tmp_path, monkeypatch
 ):
@@ -168,3 +185,49 @@ def test_long_texts_are_cut_where_the_pipeline_cuts_them(columns, make_spec, tmp
     run_and_compare(make_spec, tmp_path, model, rows, truncation=True)
 
     assert 5 < sum(read_rows(tmp_path / "out")["_truncated"].to_pylist()) < ROWS
+
+
+def test_types_that_a_tokenizer_gives_are_words_where_the_pipeline_makes_words_of_them(
+    make_spec, tmp_path, monkeypatch
+):
+    model = save_model(tmp_path / "model", "gpt2", monkeypatch)
+    set_tokenizer(model, model_input_names=["input_ids", "token_type_ids", "attention_mask"])
+    rows = pa.table({"text": tiny.make_texts(ROWS, longest=TEXT_LENGTH)})
+
+    run_and_compare(make_spec, tmp_path, model, rows)
+
+
+SEP = tiny.SPECIALS.index("[SEP]")
+
+
+@pytest.mark.parametrize(
+    ("of_model", "of_tokenizer"),
+    [(None, None), (None, "[SEP]"), (SEP, "[PAD]"), (SEP, None), (-1, "[PAD]")],
+    ids=str,
+)
+def test_the_last_token_is_the_pipelines_whatever_the_padding_token(
+    of_model, of_tokenizer, make_spec, tmp_path, monkeypatch
+):
+    """Texts end with [SEP], which counts unless the model takes it for padding."""
+    model = save_model(tmp_path / "model", "gpt2", monkeypatch, pad_token_id=of_model)
+    set_tokenizer(model, pad_token=of_tokenizer)
+    rows = pa.table({"text": tiny.make_texts(ROWS, longest=TEXT_LENGTH)})
+
+    run_and_compare(make_spec, tmp_path, model, rows)
+
+
+def test_a_shape_beyond_the_positions_is_refused_and_the_longest_gives_the_pipelines_answer(
+    tmp_path, monkeypatch
+):
+    from transformers import pipeline
+
+    model = save_model(tmp_path / "model", "gpt2", monkeypatch, n_positions=20)
+    text = " ".join(tiny.WORDS * 5)
+
+    with pytest.raises(ValueError, match="sequence_length is 64, and the model takes 20 tokens"):
+        batchneuron.pipeline("text-classification", model=str(model), sequence_length=64)
+    classify = batchneuron.pipeline("text-classification", model=str(model), sequence_length=20)
+
+    (made,) = classify(text, truncation=True)
+    (expected,) = pipeline("text-classification", model=str(model))(text, truncation=True, max_length=20)
+    assert made["score"] == pytest.approx(expected["score"], abs=1e-5)

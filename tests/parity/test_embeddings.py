@@ -1,4 +1,4 @@
-"""Encoders of ten architectures, random weights: token vectors and embeddings are transformers' own."""
+"""Encoders of thirteen architectures, random weights: token vectors and embeddings are transformers' own."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from batchneuron import pipeline
 from batchneuron.run import run_job
 from tests import tiny
 from tests.faults.harness import read_rows
-from tests.parity.test_architectures import ARCHITECTURES, save_model
+from tests.parity.test_architectures import ALL, save_model
 
 TEXTS = ["", " \t\n", "\x00", "🦜 שלום 東京 é", *tiny.make_texts(20, longest=20)]
 POOLINGS = {
@@ -35,7 +35,7 @@ def require_close(made, expected):
     np.testing.assert_allclose(made, expected, rtol=0, atol=1e-5 * max(1.0, np.abs(expected).max()))
 
 
-@pytest.mark.parametrize("kind", ARCHITECTURES)
+@pytest.mark.parametrize("kind", ALL)
 def test_an_architecture_embeds_as_transformers_does(kind, make_spec, tmp_path, monkeypatch):
     model = save_model(tmp_path / "model", kind, monkeypatch)
     pq.write_table(pa.table({"text": TEXTS}), tmp_path / "rows.parquet")
@@ -57,7 +57,7 @@ def test_an_architecture_embeds_as_transformers_does(kind, make_spec, tmp_path, 
         require_close(made, np.stack([pool(one) for one in expected]))
 
 
-@pytest.mark.parametrize("kind", ARCHITECTURES)
+@pytest.mark.parametrize("kind", ALL)
 def test_the_interactive_api_gives_the_token_vectors(kind, tmp_path, monkeypatch):
     model = save_model(tmp_path / "model", kind, monkeypatch)
 

@@ -271,6 +271,8 @@ def make_model(model, config, max_seq_length=None):
         ({"max_position_embeddings": 40, "model_type": "roberta", "pad_token_id": 1}, None, 38),
         ({"max_position_embeddings": 40, "model_type": "mpnet", "pad_token_id": 1}, 39, 38),
         ({"max_position_embeddings": 40, "model_type": "bert", "pad_token_id": 1}, None, 40),
+        ({"n_positions": 40, "model_type": "gpt2"}, None, 40),
+        ({"n_positions": 40, "model_type": "t5"}, None, MAX_POSITIONS),  # relative positions
     ],
 )
 def test_the_limit_is_the_smallest_that_anything_of_the_model_says(model, config, max_seq_length, limit):

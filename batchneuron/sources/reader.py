@@ -114,7 +114,7 @@ class SliceReader:
             if not self._skips_damage:
                 raise
             read = sum(piece.table.num_rows for piece in pieces)
-            pieces.append(_lose(part.rows - read, self._schema, error))
+            pieces.append(lose_rows(part.rows - read, self._schema, f"{error.where}: {error.what}"))
         return pieces
 
     def _iter_pieces(self, part: Slice) -> Iterator[ShardRows]:
@@ -137,9 +137,8 @@ class SliceReader:
         return self._cursor
 
 
-def _lose(rows: int, schema: pa.Schema, error: SourceUnreadable) -> ShardRows:
-    """Nulls in the place of rows that are lost, each rejected."""
-    message = f"{error.where}: {error.what}"
+def lose_rows(rows: int, schema: pa.Schema, message: str) -> ShardRows:
+    """Nulls in the place of rows that are lost, each rejected with this message."""
     nulls = [pa.nulls(rows, field.type) for field in schema]
     return ShardRows(
         pa.Table.from_arrays(nulls, schema=schema),

@@ -22,6 +22,7 @@ from batchneuron.ledger.run_folder import FINGERPRINT_KEY, RunFolder
 from batchneuron.planning.plan import Shard
 from batchneuron.sources import open_source
 from batchneuron.sources.source import Reader, ShardRows
+from batchneuron.sources.reader import lose_rows
 from batchneuron.stages.canary import is_uniform
 from batchneuron.stages.decode import decode
 from batchneuron.stages.encode import EncodedShard, encode, encode_in_vain, slice_rows
@@ -32,7 +33,7 @@ from batchneuron.stages.write import write_part
 from batchneuron.stores import open_store
 from batchneuron.tasks import open_task
 from batchneuron.tasks.task import CalibratedTask, Encoder, Task
-from batchneuron.workers.case import NO_CASE, Case
+from batchneuron.workers.case import NO_CASE, Case, tell_lost
 from batchneuron.workers.events import PartDone, StageSeconds
 from batchneuron.workers.pulse import COMPUTING, FINISHING, READING, Place, Pulse
 from batchneuron.workers.work_order import WorkOrder
@@ -123,7 +124,7 @@ class Runner:
         """Read the shard's rows and turn them into items, suspects first."""
         started = time.perf_counter()
         self.pulse.mark(READING, Place(shard.index, "read", size=shard.rows))
-        rows = self.reader.read(shard.slices)
+        rows = self._read(shard, case)
         read_at = time.perf_counter()
         self._try_encoding(shard, rows, case)
         self.pulse.mark(READING, Place(shard.index, "encode", hi=shard.rows, size=shard.rows))
@@ -133,6 +134,12 @@ class Runner:
         return Encoded(data, seconds, case, holes, trials)
 
     def _encode(self, shard: Shard, rows: ShardRows, case: Case) -> tuple[EncodedShard, Holes | None]:
+    def _read(self, shard: Shard, case: Case) -> ShardRows:
+        """The shard's rows; nothing but rejected ones where reading kills, and damage may be skipped."""
+        if case.is_deadly_to_read and self.order.spec.input.on_bad_file == "skip":
+            return lose_rows(shard.rows, self.order.read_schema, tell_lost(shard, case))
+        return self.reader.read(shard.slices)
+
         order = self.order
         arguments = shard, rows, order.columns, self.encoder, order.limit
         whole = encode(*arguments, case.unreadable)

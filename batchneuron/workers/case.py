@@ -38,12 +38,19 @@ class Case:
     suspects: Suspects | None = None
     """To be tried before anything else."""
     deaths: int = 0
-    """Since a row was found, those of trials not counted."""
+    """Since a row was found, those of trials and of reading not counted."""
+    read_deaths: tuple[str, ...] = ()
+    """What was said of workers that crashed as they read the shard: which row did it, nobody knows."""
 
     @property
     def found(self) -> int:
         """Rows that are known to kill a worker."""
         return len(self.unreadable) + len(self.deadly)
+
+    @property
+    def is_deadly_to_read(self) -> bool:
+        """Whether it is sure enough: one crash may have been chance."""
+        return len(self.read_deaths) > 1
 
     def ranges_of(self, stage: str) -> tuple[tuple[int, int], ...]:
         """What is to be tried in a stage."""
@@ -51,11 +58,28 @@ class Case:
 
 
 NO_CASE = Case()
+_NAMED_FILES = 3
+_LOST = "reading it has failed twice: "
 _DEADLY: frozenset[str] = frozenset({"worker_crash", "worker_hang", "out_of_memory"})
+
+
+def tell_lost(shard: Shard, case: Case) -> str:
+    """Why none of a shard's rows are read, for each of them."""
+    return f"{name_files(shard)}: {_LOST}{case.read_deaths[-1]}"
+
+
+def name_files(shard: Shard) -> str:
+    """The files that a shard's rows are in; of many, some."""
+    names = list(dict.fromkeys(piece.file.uri for piece in shard.slices))
+    more = f" and {len(names) - _NAMED_FILES} more" if len(names) > _NAMED_FILES else ""
+    return ", ".join(names[:_NAMED_FILES]) + more
 
 
 def recall_case(errors: Sequence[Mapping[str, str] | None]) -> Case:
     """The case of a shard that is done, from its rows' errors: what must not be touched again."""
+    first = errors[0] if errors else None
+    if first is not None and first["code"] == "bad_file" and _LOST in first["message"]:
+        return Case(read_deaths=(first["message"].partition(_LOST)[2],) * 2)
     return Case(
         unreadable=tuple(
             Rejection(row, cast(Code, error["code"]), error["message"])

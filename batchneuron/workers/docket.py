@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from batchneuron.errors import BatchNeuronError, TooManyRejected
+from batchneuron.errors import BatchNeuronError, SourceUnreadable, TooManyRejected
 from batchneuron.planning.plan import Shard
-from batchneuron.workers.case import NO_CASE, Assignment, Case
+from batchneuron.workers.case import NO_CASE, Assignment, Case, name_files
 from batchneuron.workers.events import Failure, RowIsolated
-from batchneuron.workers.isolate import Death, Verdict, judge
+from batchneuron.workers.isolate import MAX_ATTEMPTS, Death, Verdict, judge
 from batchneuron.workers.pulse import Place
 from batchneuron.workers.rebuild import rebuild_error
 
 _WHAT_TO_DO = "look at these rows, and at what the worker wrote before it died; leave them out, or mend them"
+
+_UNREADABLE = (
+    "write it again with other tools, or leave it out; input.on_bad_file: skip rejects these rows and goes on"
+)
 
 
 class Docket:
@@ -56,10 +60,13 @@ def tell_found(shard: Shard, verdict: Verdict) -> RowIsolated | None:
 
 
 def explain_end(shard: Shard, verdict: Verdict, failure: Failure) -> BatchNeuronError:
-    """The error that stops the job: of its last failure, or of a spent error budget."""
+    """The error that stops the job: of its last failure, of a spent error budget, or of files that kill."""
     where = f"shard {shard.index} (rows {shard.row_lo:,} to {shard.row_hi:,})"
     if verdict.is_datas_fault and not failure.traceback:
         return TooManyRejected(f"{verdict.hopeless}: {failure.message}", where, _WHAT_TO_DO)
+    if verdict.is_files_fault and not failure.traceback:
+        what = f"reading rows {shard.row_lo:,} to {shard.row_hi:,} has failed {MAX_ATTEMPTS} times"
+        return SourceUnreadable(f"{what}: {_first_line(failure.message)}", name_files(shard), _UNREADABLE)
     return rebuild_error(failure, f"{where}: {verdict.hopeless}")
 
 

@@ -24,6 +24,7 @@ MAX_ATTEMPTS = 3
 MAX_FOUND = 8
 """Rows of one shard that may kill their workers; more are no accident of the data."""
 _ONE_BY_ONE = 4  # up to so many suspects, ranges would save no trial
+_CRASH = "worker_crash"
 _BY_CHANCE = "out_of_memory"  # a SIGKILL may have hit this worker for another process's greed
 _STAGES = {"encode": "encoding", "execute": "batch", "decode": "decoding"}
 _ALL_FAILED = f"{MAX_ATTEMPTS} attempts have failed"
@@ -54,6 +55,8 @@ class Verdict:
     """Why there shall be no next worker; empty: there shall."""
     is_datas_fault: bool = False
     """Whether it is hopeless because of too many rows."""
+    is_files_fault: bool = False
+    """Whether it is hopeless because nobody can read it and live."""
 
 
 def judge(case: Case, death: Death) -> Verdict:
@@ -61,6 +64,8 @@ def judge(case: Case, death: Death) -> Verdict:
     place, suspects = death.place, case.suspects
     if suspects is not None and _is_trial(suspects, place):
         return _judge_trial(case, suspects, death)
+    if place.stage == "read" and death.code == _CRASH:
+        return _judge_reading(case, death)
     case = replace(case, deaths=case.deaths + 1, suspects=None)
     can_be_a_row = bool(death.code) and place.stage in _STAGES and place.size > 0
     # The first death may have been chance: it costs a second worker to be surer.
@@ -74,6 +79,13 @@ def judge(case: Case, death: Death) -> Verdict:
     if case.deaths < MAX_ATTEMPTS:
         return Verdict(case)
     return Verdict(case, hopeless=_ALL_FAILED)
+
+
+def _judge_reading(case: Case, death: Death) -> Verdict:
+    """A crash in a reader: of the shard, for no row has been seen; a worker may pass the shard over."""
+    case = replace(case, read_deaths=(*case.read_deaths, death.message), suspects=None)
+    is_over = len(case.read_deaths) == MAX_ATTEMPTS
+    return Verdict(case, hopeless=_ALL_FAILED if is_over else "", is_files_fault=is_over)
 
 
 def _is_trial(suspects: Suspects, place: Place) -> bool:

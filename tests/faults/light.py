@@ -46,7 +46,7 @@ class LightTokenizer:
         ids = [np.frombuffer(text.encode() or b" ", np.uint8)[: limit.max_tokens] for text in texts]
         lengths = np.array([len(row) for row in ids], np.int32)
         offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
-        tokens = Ragged(np.concatenate(ids).astype(np.int32), offsets)
+        tokens = Ragged(np.concatenate([[], *ids]).astype(np.int32), offsets)
         items = Items(np.arange(len(ids)), lengths, {"input_ids": tokens}, {"input_ids": 0})
         return TaskItems(items, np.zeros(len(ids), dtype=np.bool_))
 

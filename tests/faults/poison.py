@@ -1,7 +1,7 @@
 """The light command line, over a program and a tokenizer that some texts are too much for.
 
-What a text says happens when it is computed, encoded or decoded: a segmentation fault, an endless loop, a
-kill as by the OOM killer, memory that cannot be had, an exception, a panic.
+What a text says happens when it is computed, read, encoded or decoded: a segmentation fault, an endless loop,
+a kill as by the OOM killer, memory that cannot be had, an exception, a panic.
 """
 
 from __future__ import annotations
@@ -14,11 +14,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+import multiprocess
 import numpy as np
 
 from batchneuron.backends.torch_eager import TorchBackend
 from batchneuron.cli import main
 from batchneuron.planning.shapes import Shape
+from batchneuron.sources.reader import SliceReader
+from batchneuron.sources.source import ShardRows, Slice
 from batchneuron.stages.items import Items, Outputs, TaskItems, Tensor
 from batchneuron.stages.tokenize import Limit
 from batchneuron.tasks import text_classification
@@ -85,14 +88,25 @@ def decode_or_die(self: TextClassification, items: Items, rows: int, outputs: Ou
     return decode(self, items, rows, outputs)
 
 
+def read_or_die(self: SliceReader, slices: Sequence[Slice]) -> ShardRows:
+    """The reader's own way; in a worker, once no text that says `<at read>` has done its deed."""
+    rows = read(self, slices)
+    if multiprocess.parent_process() is not None:
+        for text in rows.table["definition"].to_pylist():
+            _do_deed(text.encode(), "read")
+    return rows
+
+
 def _do_deed(text: bytes, stage: str = "execute") -> None:
-    if stage == next((at for at in ("encode", "decode") if f"<at {at}>".encode() in text), "execute"):
+    if stage == next((at for at in ("read", "encode", "decode") if f"<at {at}>".encode() in text), "execute"):
         for word, deed in DEEDS.items():
             if word in text:
                 deed()
 
 
 text_classification.Tokenizer = PoisonableTokenizer
+read = SliceReader.read
+SliceReader.read = read_or_die
 decode = TextClassification.decode
 TextClassification.decode = decode_or_die
 TorchBackend.load = lambda _self, _folder, shape, _request: PoisonableExecutable(shape)

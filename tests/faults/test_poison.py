@@ -128,6 +128,35 @@ def test_a_row_that_never_comes_out_of_the_decoder_is_rejected(tmp_path):
     Poisoned(tmp_path, {300: "<at decode><hang>"}, "errors.hang_s=2").require_isolated("worker_hang")
 
 
+def test_a_file_that_kills_whoever_reads_it_ends_the_run_by_name(tmp_path):
+    _, command, code = Poisoned(tmp_path, {300: "<at read><segfault>"}).run()
+
+    assert code == 65, command.stderr
+    command.require_alone()
+    assert "rows.parquet: reading rows 0 to 512 has failed 3 times: a worker died with signal SIGSEGV" in (
+        command.stderr
+    )
+
+
+def test_what_kills_whoever_reads_it_is_skipped_where_bad_files_may_be(tmp_path):
+    skips = ("input.on_bad_file=skip", "errors.max_rejected=1000")
+    poisoned = Poisoned(tmp_path, {300: "<at read><abort>"}, *skips)
+
+    job, command, code = poisoned.run()
+
+    assert code == 0, command.stderr
+    require_whole(job.output, ROWS)
+    errors = read_rows(job.output)["_error"].to_pylist()
+    assert [error and error["code"] for error in errors] == ["bad_file"] * SHARD_ROWS + [
+        None
+    ] * 3 * SHARD_ROWS
+    assert (
+        "rows.parquet: reading it has failed twice: a worker died with signal SIGABRT" in errors[0]["message"]
+    )
+    verified = job.start(["verify", str(job.output), "--replay", "100%"])
+    assert verified.wait(120) == 0, verified.stderr
+
+
 def test_without_workers_a_row_whose_call_raises_is_rejected_all_the_same(tmp_path):
     poison = {300: "<exception>", 301: "<panic>", 900: "<at encode><panic>", 1500: "<at decode><exception>"}
 

@@ -81,6 +81,24 @@ def guilty(*rows):
     return tuple(Rejection(row, "worker_crash", "SIGSEGV") for row in rows)
 
 
+@pytest.mark.parametrize(
+    ("policy", "deaths", "is_read"), [("skip", 1, True), ("skip", 2, False), ("fail", 2, True)]
+)
+def test_what_killed_two_readers_is_not_read_again_where_bad_files_may_be_skipped(policy, deaths, is_read):
+    runner = open_fake()
+    runner.order.spec = SimpleNamespace(input=SimpleNamespace(on_bad_file=policy))
+    runner.order.read_schema = pa.schema([("text", pa.string())])
+
+    encoded = runner.encode(make_shard(len(TEXTS)), Case(read_deaths=("it died",) * deaths)).data
+
+    assert (len(encoded.accepted) > 0) is is_read
+    if not is_read:
+        assert [(each.row, each.code) for each in encoded.rejections] == [
+            (n, "bad_file") for n in range(len(TEXTS))
+        ]
+        assert encoded.rejections[0].message == "f: reading it has failed twice: it died"
+
+
 def test_without_a_case_every_batch_is_announced_before_it_runs():
     runner = open_fake()
     run(runner, Case())

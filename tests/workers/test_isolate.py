@@ -178,6 +178,20 @@ def test_a_shard_that_is_all_poison_ends_the_job_soon():
     assert deaths <= 3 + MAX_FOUND + 2
 
 
+def test_a_shard_that_kills_its_readers_is_its_files_fault():
+    """Where the first worker died nobody knows; a device that fails to answer is no crash."""
+    reading = Place(0, "read", size=9)
+    verdict = judge(NO_CASE, Death(NOWHERE, CRASH, "it died"))
+    for attempt in range(1, MAX_ATTEMPTS + 1):
+        assert not verdict.hopeless
+        verdict = judge(verdict.case, Death(reading, CRASH, f"it died {attempt}"))
+        assert verdict.case.is_deadly_to_read is (attempt > 1)
+    assert verdict.hopeless and verdict.is_files_fault
+
+    for code in ("", KILLED, "worker_hang"):
+        assert not judge(replace(NO_CASE, deaths=2), Death(reading, code, "slow")).is_files_fault
+
+
 @pytest.mark.parametrize("place", [NOWHERE, Place(0, "read", size=9), Place(0, "finish", hi=9, size=9)])
 def test_where_rows_cannot_be_told_apart_there_are_three_attempts(place):
     case = NO_CASE

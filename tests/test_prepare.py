@@ -200,7 +200,6 @@ def test_rows_that_are_rejected_do_not_count_in_the_sample(make_spec, tmp_path):
     assert (plan.rows, plan.tokens_per_row) == (4, (4 + 3) / 2)
 
 
-def test_workers_are_told_only_what_they_need(make_spec):
 class Panic(BaseException):
     """What pyo3 makes of a panic in Rust."""
 
@@ -255,6 +254,7 @@ def test_what_is_no_row_s_fault_ends_planning(make_spec, tmp_path, error):
         make_plan(prepare_odd(make_spec, tmp_path, {"odd"}, error))
 
 
+def test_workers_are_told_only_what_they_need(make_spec):
     prepared = prepare(make_spec("input.keep={key: id}"))
     plan = make_plan(prepared)
 

@@ -21,8 +21,8 @@ from batchneuron.backends.backend import Executable
 from batchneuron.ledger.run_folder import FINGERPRINT_KEY, RunFolder
 from batchneuron.planning.plan import Shard
 from batchneuron.sources import open_source
-from batchneuron.sources.source import Reader, ShardRows
 from batchneuron.sources.reader import lose_rows
+from batchneuron.sources.source import Reader, ShardRows
 from batchneuron.stages.canary import is_uniform
 from batchneuron.stages.decode import decode
 from batchneuron.stages.encode import EncodedShard, encode, encode_in_vain, slice_rows
@@ -133,13 +133,13 @@ class Runner:
         seconds = StageSeconds(read_s=read_at - started, encode_s=time.perf_counter() - read_at)
         return Encoded(data, seconds, case, holes, trials)
 
-    def _encode(self, shard: Shard, rows: ShardRows, case: Case) -> tuple[EncodedShard, Holes | None]:
     def _read(self, shard: Shard, case: Case) -> ShardRows:
         """The shard's rows; nothing but rejected ones where reading kills, and damage may be skipped."""
         if case.is_deadly_to_read and self.order.spec.input.on_bad_file == "skip":
             return lose_rows(shard.rows, self.order.read_schema, tell_lost(shard, case))
         return self.reader.read(shard.slices)
 
+    def _encode(self, shard: Shard, rows: ShardRows, case: Case) -> tuple[EncodedShard, Holes | None]:
         order = self.order
         arguments = shard, rows, order.columns, self.encoder, order.limit
         whole = encode(*arguments, case.unreadable)

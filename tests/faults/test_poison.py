@@ -184,6 +184,18 @@ def test_a_row_that_kills_whoever_holds_programs_against_the_reference_is_reject
     assert before.count("Fatal Python error: Segmentation fault") == 1
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("kind", ["exception", "panic"])
+def test_a_row_of_a_sample_whose_call_raises_is_rejected_like_any_other(kind, workers, tmp_path):
+    """Row 5 is encoded to plan by, row 0 computed to hold programs against the reference."""
+    poison = {0: f"<{kind}>", 5: f"<at encode><{kind}>"}
+    sampled = ("backend.precision=bfloat16", "backend.parity_rows=64", f"backend.workers={workers}")
+
+    _, stderr = Poisoned(tmp_path, poison, *sampled).require_isolated("worker_crash")
+
+    assert "agrees with the reference" in stderr
+
+
 def test_a_row_that_kills_the_command_itself_leaves_word_of_where(tmp_path):
     _, command, code = Poisoned(tmp_path, {5: "<at encode><segfault>"}).run()
 
@@ -202,15 +214,3 @@ def test_an_input_that_is_all_poison_ends_the_job_soon(tmp_path):
     assert count_restarts(command.stderr) < 40
     assert re.search(r"killed a worker|rows were rejected", command.stderr)
     assert json.loads((job.output / ".batchneuron/run.json").read_text())
-@pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("kind", ["exception", "panic"])
-def test_a_row_of_a_sample_whose_call_raises_is_rejected_like_any_other(kind, workers, tmp_path):
-    """Row 5 is encoded to plan by, row 0 computed to hold programs against the reference."""
-    poison = {0: f"<{kind}>", 5: f"<at encode><{kind}>"}
-    sampled = ("backend.precision=bfloat16", "backend.parity_rows=64", f"backend.workers={workers}")
-
-    _, stderr = Poisoned(tmp_path, poison, *sampled).require_isolated("worker_crash")
-
-    assert "agrees with the reference" in stderr
-
-

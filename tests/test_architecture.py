@@ -87,6 +87,7 @@ LAYERS = [
     ["stages.fast_tokenizer"],
     ["programs.signature"],
     ["input_notes", "stages.items", "model", "workers.events", "workers.case", "workers.isolate"],
+    ["planning.spread"],
     ["planning.plan", "workers.ticket", "stages.gather"],
     ["planning.forecast"],
     ["planning.ladder"],

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -266,11 +267,8 @@ def test_workers_are_told_only_what_they_need(make_spec):
     assert order.record == RECORD
 
 
-def test_a_long_input_is_sampled_at_the_head_of_some_shards(make_spec, tmp_path):
-    texts = ["alpha"] * 300 + ["beta beta"] * 300
-    table = pa.table({"text": texts})
-    pq.write_table(table, tmp_path / "rows.parquet", row_group_size=300)
-    prepared = prepare(make_spec(f"input.path={tmp_path / 'rows.parquet'}", "output.shard_rows=300"))
+def watch_reads(prepared):
+    """The job, and a list that will have the rows of each read."""
     reads = []
 
     class WatchedSource:
@@ -279,17 +277,43 @@ def test_a_long_input_is_sampled_at_the_head_of_some_shards(make_spec, tmp_path)
 
             class WatchedReader:
                 def read(self, slices):
-                    reads.append(sum(piece.rows for piece in slices))
+                    reads.append([row for piece in slices for row in range(piece.row_lo, piece.row_hi)])
                     return reader.read(slices)
 
                 close = reader.close
 
             return WatchedReader()
 
-    plan = make_plan(replace(prepared, source=WatchedSource()))
+    return replace(prepared, source=WatchedSource()), reads
 
-    assert reads == [256, 256]
+
+def test_a_long_input_is_sampled_at_the_head_of_some_shards(make_spec, tmp_path):
+    table = pa.table({"text": ["alpha"] * 8 * 300 + ["beta beta"] * 8 * 300})
+    pq.write_table(table, tmp_path / "rows.parquet", row_group_size=300)
+    spec = make_spec(f"input.path={tmp_path / 'rows.parquet'}", "output.shard_rows=300")
+    prepared, reads = watch_reads(prepare(spec))
+
+    plan = make_plan(prepared)
+
+    assert reads == [list(range(start, start + 256)) for start in range(0, 16 * 300, 300)]
     assert plan.tokens_per_row == 3.5
+
+
+@pytest.mark.parametrize("shard_rows", [6_000, 2_000, 900])
+def test_few_shards_are_sampled_all_over(shard_rows, make_spec, tmp_path):
+    """Sorted by length: the rows at the head would have the shortest texts alone."""
+    texts = ["alpha " * (1 + row // 300) for row in range(6_000)]
+    pq.write_table(pa.table({"text": texts}), tmp_path / "rows.parquet", row_group_size=1_000)
+    spec = make_spec(f"input.path={tmp_path / 'rows.parquet'}", f"output.shard_rows={shard_rows}")
+    prepared, reads = watch_reads(prepare(spec))
+
+    plan = make_plan(prepared)
+
+    rows = [row for read in reads for row in read]
+    assert rows == sorted(set(rows)) and len(rows) == 16 * 256
+    assert (rows[0], rows[-1]) == (0, 5_999) and np.diff(rows).max() < 300
+    assert len(reads) == len(plan.shards)
+    assert plan.tokens_per_row == pytest.approx(2 + 10.5, abs=0.2)
 
 
 def test_finding_things_out_needs_neither_torch_nor_a_tokenizer(classifier, rows_folder, tmp_path):

@@ -2,6 +2,7 @@
 
 prepare.py       a spec to model, backend, source and columns; then to a plan
 plan.py          shards: contiguous rows, cut between blocks; pure
+spread.py        rows from all over the input, to judge it by; pure
 shapes.py        one static (batch, length) pair, and a ladder of them; pure
 ladder.py        the shapes that run a job in the least time, by dynamic programming; pure
 cost.py          seconds of a batch, by shape; pure

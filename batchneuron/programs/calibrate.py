@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import cast
 
-from batchneuron.planning.plan import Calibration, Shard, head_slices
+from batchneuron.planning.plan import Calibration, Shard
+from batchneuron.planning.spread import spread_rows
 from batchneuron.programs.sample import call_on_sample
 from batchneuron.stages.runner import open_runner
 from batchneuron.tasks.task import CalibratedTask
 from batchneuron.workers.aside import Aside
 from batchneuron.workers.work_order import WorkOrder
 
-_SAMPLED_ROWS_PER_SHARD = 128
+_SAMPLED_ROWS_PER_PLACE = 128
 
 
 def calibrate(order: WorkOrder, shards: Sequence[Shard], aside: Aside) -> Calibration:
@@ -26,7 +26,7 @@ def calibrate(order: WorkOrder, shards: Sequence[Shard], aside: Aside) -> Calibr
 
     Args:
         order: the job; nothing of it is written.
-        shards: all shards of the plan.
+        shards: all shards of the plan, as `split_at_blocks` gives them.
         aside: where to run.
 
     Raises:
@@ -45,9 +45,8 @@ def _measure(order: WorkOrder, sample: Sequence[Shard]) -> Calibration:
     runner = open_runner(order, lambda _: None)
     task = cast(CalibratedTask, runner.task)
     measured = []
-    for shard in sample:
-        head = replace(shard, slices=head_slices(shard, _SAMPLED_ROWS_PER_SHARD))
-        data = runner.execute(runner.encode(head))
+    for some in spread_rows(sample, _SAMPLED_ROWS_PER_PLACE):
+        data = runner.execute(runner.encode(some.shard))
         if len(data.data.accepted):
             measured.append(task.measure(data.data.items, len(data.data.accepted), data.executed.outputs))
     return task.calibrate(measured)

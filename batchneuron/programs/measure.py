@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from batchneuron.backends.backend import Executable
 from batchneuron.backends.torch_eager import TorchBackend
 from batchneuron.errors import SpecError
-from batchneuron.planning.plan import Shard, head_slices
+from batchneuron.planning.plan import Shard
 from batchneuron.planning.shapes import Ladder, Shape
+from batchneuron.planning.spread import PLACES, spread_rows
 from batchneuron.programs.agreement import Agreement, ShapeAgreement, Tolerance
 from batchneuron.programs.compare import compare_tables
 from batchneuron.stages.encode import choose
@@ -66,7 +67,7 @@ def measure(order: WorkOrder, shards: Sequence[Shard], tolerance: Tolerance) -> 
 
     Args:
         order: the job, with the artifacts to measure.
-        shards: those whose first rows are the sample.
+        shards: those that the sample is spread over.
         tolerance: tells a choice that is even from one that is wrong.
 
     Raises:
@@ -94,11 +95,11 @@ def measure(order: WorkOrder, shards: Sequence[Shard], tolerance: Tolerance) -> 
 def _read_sample(runner: Runner, shards: Sequence[Shard], rows_wished: int) -> _Sample:
     """Rows from all over the input, without those that the task itself rejects."""
     # Images are all as long, and take time to decode.
-    choice = 1 if runner.encoder.model_limit_tokens == 1 else _ROWS_TO_CHOOSE_FROM
-    each = -(-choice * rows_wished // len(shards))
-    slices = [head_slices(shard, each) for shard in shards]
-    ordinals = [np.arange(shard.row_lo, shard.row_lo + min(each, shard.rows)) for shard in shards]
-    rows = runner.reader.read([piece for head in slices for piece in head])
+    is_even = runner.encoder.model_limit_tokens == 1
+    choice, spots = (1, min(PLACES, len(shards))) if is_even else (_ROWS_TO_CHOOSE_FROM, PLACES)
+    spread = spread_rows(shards, -(-choice * rows_wished // spots), spots)
+    ordinals = [np.zeros(0, dtype=np.int64), *(some.ordinals for some in spread)]
+    rows = runner.reader.read([piece for some in spread for piece in some.shard.slices])
     chosen = choose(rows, runner.order.columns)
     items = runner.encoder.encode(chosen.inputs, runner.order.limit).items
     accepted, firsts = np.unique(items.rows, return_index=True)

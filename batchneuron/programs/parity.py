@@ -35,7 +35,7 @@ def check_parity(order: WorkOrder, facts: BackendFacts, shards: Sequence[Shard],
     Args:
         order: the job, its artifacts compiled.
         facts: the backend's.
-        shards: all shards of the plan.
+        shards: all shards of the plan, as `split_at_blocks` gives them.
         aside: where to run.
 
     Raises:

@@ -33,7 +33,7 @@ def call_on_sample(
     """What a call makes of some rows of some shards; of others, where it dies of them.
 
     Args:
-        bind: the call for some shards, of each of which it reads the first rows.
+        bind: the call for some shards, of which it always reads the same rows.
         shards: all shards of the plan.
         aside: where to make it.
         name: what is done, for people: `calibration`.

@@ -68,7 +68,7 @@ LAYERS = [
     ["interactive.modeling"],
     ["interactive.static_program", "interactive.present"],
     ["interactive.saved_model", "interactive.older_words", "interactive.mistakes", "interactive.vectors"],
-    ["stages.canary"],
+    ["stages.canary", "programs.padding"],
     [
         "stages.encode",
         "stages.execute",

@@ -26,6 +26,7 @@ from batchneuron.planning.plan import Shard
 from batchneuron.planning.prepare import request_ladder
 from batchneuron.planning.shapes import Ladder
 from batchneuron.programs.compile import compile_missing
+from batchneuron.programs.padding import open_reference, require_known
 from batchneuron.run import load_job
 from batchneuron.sources.source import FileId, ShardRows, Slice
 from batchneuron.spec.parse import parse_spec
@@ -74,6 +75,7 @@ class Predictor:
             ModelError: the model cannot be had.
             BackendError: this machine cannot run it.
             CompileError: the program cannot be compiled.
+            ParityError: the model's outputs depend on padding, and backend.parity_rows is not 0.
         """
         said = {"task": task, "model": model and {"id": model}, "columns": columns, "shapes": input_shapes}
         job = _make_spec({**said, "options": options, "backend": backend}, spec)
@@ -175,7 +177,12 @@ def _load(job: JobSpec, backend: Backend, request: CompileRequest, ladder: Ladde
     artifacts = list_artifacts(backend, request, ladder, default_cache())
     sharing = Sharing(job.backend.artifacts, job.backend.artifacts_lock)
     compiled = compile_missing(backend, request, artifacts, sharing=sharing)
-    return tuple(backend.load(each.folder, each.shape, request) for each in compiled.artifacts)
+    executables = tuple(backend.load(each.folder, each.shape, request) for each in compiled.artifacts)
+    if job.backend.parity_rows:
+        longest = compiled.artifacts[-1]
+        reference = open_reference(backend, job, request, longest.folder)
+        require_known(request, longest.shape.sequence_length, longest.folder, reference)
+    return executables
 
 
 def _read_batch(batch: Any) -> pa.Table:

@@ -23,6 +23,8 @@ from batchneuron.interactive.saved_model import ARTIFACTS, Export
 from batchneuron.model import Model
 from batchneuron.planning.shapes import Ladder, Shape
 from batchneuron.programs.optimum_folder import find_program
+from batchneuron.programs.padding import open_reference, require_known
+from batchneuron.spec.sections import JobSpec
 from batchneuron.stages.execute import execute, require_vocabulary
 from batchneuron.stages.items import Tensor
 from batchneuron.stages.tokenize import Limit
@@ -126,6 +128,7 @@ def open_plain(export: Export, names: tuple[str, ...] = ()) -> PlainProgram:
     Raises:
         ModelError: the weights cannot be loaded, or are not the task's.
         BackendError: this machine cannot run it.
+        ParityError: the model's outputs depend on padding.
     """
     kind = plain_kind(export.task, names)
     if program := find_program(export.model):
@@ -254,16 +257,22 @@ def _open(export: Export, request: CompileRequest) -> tuple[Executable, Artifact
     if artifact is None:
         artifact = found[-1]
         compile_artifact(backend, request, artifact)
-    return _load(backend, artifact, request), artifact
+    return _load(backend, artifact, request, export.spec), artifact
 
 
-def _load(backend: Backend, artifact: Artifact, request: CompileRequest) -> Executable:
-    """The loaded program. A backend may take one thread for a worker's sake; this process keeps its own."""
+def _load(backend: Backend, artifact: Artifact, request: CompileRequest, spec: JobSpec) -> Executable:
+    """The loaded program, of a model that padding does not change.
+
+    A backend may take one thread for a worker's sake; this process keeps its own.
+    """
     import torch
 
     threads = torch.get_num_threads()
     try:
-        return backend.load(artifact.folder, artifact.shape, request)
+        executable = backend.load(artifact.folder, artifact.shape, request)
+        reference = open_reference(backend, spec, request, artifact.folder)
+        require_known(request, artifact.shape.sequence_length, artifact.folder, reference)
+        return executable
     finally:
         torch.set_num_threads(threads)
 

@@ -38,6 +38,8 @@ class ShapeAgreement:
     agreement: Agreement
     worst_rows: tuple[int, ...] = ()
     """Ordinals of the rows that agree least, worst first."""
+    padding_error: float | None = None
+    """How far the reference's own outputs change with padding, relative; None: not measured in this shape."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,8 @@
 
 The reference is eager float32 PyTorch on the CPU, fed the same batches with the same padding. Each program
 runs rows from its shortest, which are nearly all padding, to those that fill it: a mask that is ignored
-shows where there is padding, and a wrong position where there is none.
+shows where there is padding, and a wrong position where there is none. A few rows go through the reference
+alone as well, without padding: some models do not mask it.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from batchneuron.planning.shapes import Ladder, Shape
 from batchneuron.planning.spread import PLACES, spread_rows
 from batchneuron.programs.agreement import Agreement, ShapeAgreement, Tolerance
 from batchneuron.programs.compare import compare_tables
+from batchneuron.programs.padding import measure_padding
 from batchneuron.stages.encode import choose
 from batchneuron.stages.execute import Executed, execute
 from batchneuron.stages.items import Items, OutputBatch
@@ -79,14 +81,20 @@ def measure(order: WorkOrder, shards: Sequence[Shard], tolerance: Tolerance) -> 
     # Its bits do not matter, and with large models it is what a first run waits for.
     reference = TorchBackend(eager, order.spec.model, threads=len(os.sched_getaffinity(0)))
     sample = _read_sample(runner, shards, spec.parity_rows)
+    longest = max((each.shape.sequence_length for each in runner.executables), default=0)
+
+    def load(shape: Shape) -> Executable:
+        return reference.load(Path("reference"), shape, order.request)
+
     verdicts = []
     for executable in runner.executables:
         picks, items = _fit(runner, sample, executable.shape)
         found = ShapeAgreement(str(executable.shape), Agreement(0))
         if items is not None:
             shape = replace(executable.shape, batch_size=min(executable.shape.batch_size, len(items)))
-            other = reference.load(Path("reference"), shape, order.request)
-            found = _hold(runner, items, (executable, other), sample.ordinals[picks], tolerance)
+            found = _hold(runner, items, (executable, load(shape)), sample.ordinals[picks], tolerance)
+            if executable.shape.sequence_length == longest:
+                found = replace(found, padding_error=measure_padding(items, longest, load))
         digest = _digest(sample.inputs.take(pa.array(picks)))
         verdicts.append(Verdict(found, spec.parity_rows, order.request.model.digest, digest))
     return tuple(verdicts)

@@ -21,6 +21,7 @@ from batchneuron.errors import ParityError
 from batchneuron.planning.plan import Shard
 from batchneuron.programs.agreement import Parity, find_excesses, find_tolerance
 from batchneuron.programs.measure import Verdict, measure
+from batchneuron.programs.padding import require_alike
 from batchneuron.programs.sample import call_on_sample
 from batchneuron.spec.sections import BackendSpec
 from batchneuron.workers.aside import Aside
@@ -39,7 +40,7 @@ def check_parity(order: WorkOrder, facts: BackendFacts, shards: Sequence[Shard],
         aside: where to run.
 
     Raises:
-        ParityError: one of them does not agree.
+        ParityError: one of them does not agree, or the model's outputs depend on padding.
         BatchNeuronError: whatever would stop the job itself.
     """
     spec = order.spec.backend
@@ -59,6 +60,7 @@ def check_parity(order: WorkOrder, facts: BackendFacts, shards: Sequence[Shard],
     )
     verdicts = dict(zip(new, measured, strict=True))
     for artifact, verdict in verdicts.items():
+        require_alike(verdict.found.padding_error, order.request.model.id)
         if verdict.found.agreement.rows and not find_excesses(verdict.found.agreement, tolerance):
             _keep_verdict(artifact, verdict)
     probes = choose_probes(order.artifacts, facts)

@@ -20,6 +20,7 @@ from batchneuron.backends import open_backend
 from batchneuron.backends.backend import Executable
 from batchneuron.ledger.run_folder import FINGERPRINT_KEY, RunFolder
 from batchneuron.planning.plan import Shard
+from batchneuron.programs.padding import open_reference, require_known
 from batchneuron.sources import open_source
 from batchneuron.sources.reader import lose_rows
 from batchneuron.sources.source import Reader, ShardRows
@@ -264,6 +265,8 @@ def open_runner(order: WorkOrder, on_batch: Callable[[int], None], pulse: Pulse 
     Raises:
         ModelError: the weights or the tokenizer cannot be loaded.
         BackendError: the device cannot be used.
+        ParityError: the model's outputs depend on padding; looked at here where the backend is the reference,
+            with which nothing is compared before.
     """
     backend = open_backend(order.spec)
     task = open_task(order.request.task, order.request.options, order.request.model)
@@ -274,6 +277,10 @@ def open_runner(order: WorkOrder, on_batch: Callable[[int], None], pulse: Pulse 
     executables = tuple(
         backend.load(artifact.folder, artifact.shape, order.request) for artifact in order.artifacts
     )
+    if backend.facts.is_reference and order.spec.backend.parity_rows and order.artifacts:
+        longest = order.artifacts[-1]
+        load = open_reference(backend, order.spec, order.request, longest.folder)
+        require_known(order.request, longest.shape.sequence_length, longest.folder, load)
     return Runner(
         order=order,
         reader=open_source(order.spec.input).open_reader(order.read_schema),

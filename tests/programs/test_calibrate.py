@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from batchneuron.planning.plan import Shard
+from batchneuron.programs.calibrate import calibrate
 from batchneuron.run import run_job
+from batchneuron.sources.source import FileId, Slice
 
 
 @pytest.fixture
@@ -55,3 +59,19 @@ def test_a_resumed_run_keeps_the_ranges_it_was_opened_with(make_spec, overrides,
     assert len(summary.done_now) == 1
     assert read_numbers(tmp_path / "out")[0] == metadata
     assert np.array_equal(read_numbers(tmp_path / "out")[1], numbers)
+
+
+def test_an_input_of_one_shard_is_measured_all_over(monkeypatch):
+    measured = []
+    nothing = SimpleNamespace(data=SimpleNamespace(accepted=()))
+    runner = SimpleNamespace(
+        task=SimpleNamespace(calibrate=lambda _: {}),
+        encode=lambda shard: measured.extend(shard.slices),
+        execute=lambda _: nothing,
+    )
+    monkeypatch.setattr("batchneuron.programs.calibrate.open_runner", lambda *_: runner)
+
+    calibrate(None, [Shard(0, 0, (Slice(FileId("rows", 1, "v"), 0, 4_000, 0, 0),))], lambda call, _: call())
+
+    assert [piece.rows for piece in measured] == [128] * 16
+    assert (measured[0].row_lo, measured[-1].row_hi) == (0, 4_000)

@@ -20,7 +20,7 @@ from batchneuron.errors import SourceNotFound
 from batchneuron.sources.location import S3, file_id, filesystem_of, reading, stat
 from batchneuron.sources.source import FileId
 
-_RUN = "/.batchneuron/run.json"  # ledger/run_names.py; what makes a folder a run folder
+_RUN, _DATA = "/.batchneuron/run.json", "data"  # ledger/run_names.py; what makes a run folder, and its rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +71,8 @@ def _list_glob(pattern: str) -> tuple[FileId, ...]:
     if stat(root).type != fs.FileType.Directory:
         raise SourceNotFound("no such folder", root, _suggest(root))
     below, left_out = _list_below(root, recursive=fixed + 1 < len(parts) or "**" in parts)
+    if _names_data(parts[fixed:]):
+        below, left_out = sorted([*below, *left_out.files], key=lambda file: file.uri), _LeftOut()
     found = [file for file in below if _matches(_parts(file.uri)[fixed:], parts[fixed:])]
     if not found:
         raise SourceNotFound(
@@ -79,8 +81,22 @@ def _list_glob(pattern: str) -> tuple[FileId, ...]:
     return tuple(found)
 
 
-def _list_below(root: str, *, recursive: bool) -> tuple[list[FileId], list[str]]:
-    """The files below a folder, hidden ones too, and the run folders below it, whose files are left out."""
+def _names_data(patterns: list[str]) -> bool:
+    """Whether a glob says by name that it wants the data of run folders: `*/data/*.parquet`."""
+    return _DATA in patterns[:-1] and "**" not in patterns
+
+
+@dataclass(frozen=True, slots=True)
+class _LeftOut:
+    """Run folders below what is listed."""
+
+    runs: tuple[str, ...] = ()
+    files: tuple[FileId, ...] = ()
+    """All that is in them."""
+
+
+def _list_below(root: str, *, recursive: bool) -> tuple[list[FileId], _LeftOut]:
+    """The files below a folder, hidden ones too, and those that are left out, since they are a run's."""
     system, path = filesystem_of(root)
     with reading(root, "a folder"):
         infos = system.get_file_info(fs.FileSelector(path, recursive=recursive))
@@ -89,8 +105,9 @@ def _list_below(root: str, *, recursive: bool) -> tuple[list[FileId], list[str]]
     found = sorted(file.uri.removesuffix(_RUN) for file in files if file.uri.endswith(_RUN))
     runs = [run for run in found if len(_parts(run)) > len(_parts(root))]
     within = tuple(f"{run}/" for run in runs)
-    kept = [file for file in files if not file.uri.startswith(within)] if runs else files
-    return sorted(kept, key=lambda file: file.uri), runs
+    kept = [file for file in files if not within or not file.uri.startswith(within)]
+    theirs = tuple(file for file in files if within and file.uri.startswith(within))
+    return sorted(kept, key=lambda file: file.uri), _LeftOut(tuple(runs), theirs)
 
 
 def _matches(names: list[str], patterns: list[str]) -> bool:
@@ -119,9 +136,11 @@ def _join(like: str, parts: list[str]) -> str:
     return (S3 if like.startswith(S3) else "/") + "/".join(parts)
 
 
-def _runs_hint(left_out: list[str]) -> str:
+def _runs_hint(left_out: _LeftOut) -> str:
     """How a run folder is read, where there is one and nothing else."""
-    return f"run folders below it are left out; to read one, name it: {left_out[0]}/data" if left_out else ""
+    if not left_out.runs:
+        return ""
+    return f"run folders below it are left out; to read one, name it: {left_out.runs[0]}/data"
 
 
 def _suggest(uri: str) -> str:

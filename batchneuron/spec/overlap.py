@@ -7,6 +7,7 @@ the listing leaves it out (`sources/listing.py`). Knows paths alone, and asks no
 from __future__ import annotations
 
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from itertools import takewhile
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -17,7 +18,7 @@ FORMATS = frozenset({"parquet", "json", "jsonl", "csv", "arrow", "feather"})
 """What `input.path` may be instead of a path, beside `data_files`."""
 _S3 = "s3://"
 _FILE = "file://"
-_DATA = "data"
+_DATA, _PART = "data", "part-00000_of_00001-00000000.parquet"
 Parts = tuple[str, ...]
 
 
@@ -54,7 +55,11 @@ def _reads_parts(given: Parts, output: Parts) -> bool:
     rest, data = given[len(fixed) :], (*output, _DATA)
     if fixed[: len(data)] == data:
         return True
-    return fixed == output and (not rest or len(rest) > 1 or "**" in rest)
+    if fixed == output:
+        return not rest or len(rest) > 1 or "**" in rest
+    # The listing reads run folders further down where a glob names their data (`_names_data`).
+    part = (*data, _PART)
+    return _DATA in rest[:-1] and len(given) == len(part) and all(map(fnmatchcase, part, given))
 
 
 def _split(path: str) -> Parts:

@@ -29,6 +29,8 @@ def test_the_names_of_formats_are_those_of_sources():
         ("{path: 'pin/**/*.parquet'}", "pin"),
         ("{path: 'pin/**'}", "pin"),
         ("{path: 'pin/d*/*.parquet'}", "pin"),
+        ("{path: 'runs/*/data/*.parquet'}", "runs/today"),
+        ("{path: 'runs/2026-*/data/*.parquet'}", "runs/2026-11-29"),
         ("{path: parquet, data_files: [a.parquet, pin/data]}", "pin"),
         ("{path: parquet, data_files: {train: 'pin/data/*'}}", "pin"),
         ("{path: pin, data_files: [data/a.parquet]}", "pin"),
@@ -57,6 +59,8 @@ def test_an_output_that_would_be_read_is_refused(given, output, tmp_path, monkey
         ("{path: pin}", "pin/out"),  # left out by the listing
         ("{path: 'pin/**/*.parquet'}", "pin/out"),
         ("{path: pin/old/data}", "pin"),
+        ("{path: 'runs/2026-*/data/*.parquet'}", "runs/all"),
+        ("{path: 'runs/*/*/*.parquet'}", "runs/today"),  # left out by the listing
         ("{path: pin/old}", "pin/old/new"),
         ("{path: pin}", "pin2"),
         ("{path: 'pin/*.parquet'}", "pin"),

@@ -295,7 +295,7 @@ def test_a_long_input_is_sampled_at_the_head_of_some_shards(make_spec, tmp_path)
 
     plan = make_plan(prepared)
 
-    assert reads == [list(range(start, start + 256)) for start in range(0, 16 * 300, 300)]
+    assert reads == [list(range(start, start + 75)) for start in range(0, 16 * 300, 300)]
     assert plan.tokens_per_row == 3.5
 
 
@@ -310,8 +310,8 @@ def test_few_shards_are_sampled_all_over(shard_rows, make_spec, tmp_path):
     plan = make_plan(prepared)
 
     rows = [row for read in reads for row in read]
-    assert rows == sorted(set(rows)) and len(rows) == 16 * 256
-    assert (rows[0], rows[-1]) == (0, 5_999) and np.diff(rows).max() < 300
+    assert rows == sorted(set(rows)) and len(rows) == 16 * 93, "a quarter"
+    assert (rows[0], rows[-1]) == (0, 5_999) and np.diff(rows).max() < 310
     assert len(reads) == len(plan.shards)
     assert plan.tokens_per_row == pytest.approx(2 + 10.5, abs=0.2)
 

@@ -49,7 +49,9 @@ from batchneuron.workers.rebuild import rebuild_error
 from batchneuron.workers.work_order import WorkOrder
 from batchneuron.workers.worker import attempt
 
-_SAMPLED_ROWS_PER_PLACE = 256
+_SAMPLED_ROWS_PER_PLACE = range(16, 256)
+_SAMPLED_SHARE = 0.25
+"""Of an input of few rows: the sample is encoded in the command's own process, before any work begins."""
 _SHORT_ROW_TOKENS = 8
 
 
@@ -246,7 +248,7 @@ def _sample_items(prepared: Prepared, shards: tuple[Shard, ...], encoder: Encode
     lengths = [np.zeros(0, dtype=np.int32)]
     # Where items have one length there is nothing to learn, and images take long to decode.
     is_even = encoder.model_limit_tokens == 1
-    rows, places = (1, min(PLACES, len(shards))) if is_even else (_SAMPLED_ROWS_PER_PLACE, PLACES)
+    rows, places = (1, min(PLACES, len(shards))) if is_even else (_rows_per_place(shards), PLACES)
     sampled_rows, failure = 0, None
     for some in spread_rows(split_at_blocks(shards, prepared.inventory), rows, places):
         counted = _count_tokens(
@@ -262,6 +264,11 @@ def _sample_items(prepared: Prepared, shards: tuple[Shard, ...], encoder: Encode
     found = np.concatenate(lengths)
     items = len(found) * shards[-1].row_hi / max(1, sampled_rows)
     return Sample(found, items / len(shards), len(shards))
+
+
+def _rows_per_place(shards: tuple[Shard, ...]) -> int:
+    share = int(_SAMPLED_SHARE * shards[-1].row_hi / PLACES)
+    return min(max(share, _SAMPLED_ROWS_PER_PLACE.start), _SAMPLED_ROWS_PER_PLACE.stop)
 
 
 @dataclass(frozen=True, slots=True)

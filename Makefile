@@ -64,6 +64,7 @@ bench: setup     ## figures of benchmarks/, batchneuron beside its peers
 	$(BIN)/python benchmarks/host_path.py
 	$(BIN)/python benchmarks/commit.py
 	$(BIN)/pip install --quiet '.[bench]'
+	$(BIN)/python benchmarks/forward.py
 	$(BIN)/python benchmarks/peers/compare.py
 
 scale: setup     ## jobs of up to 10,000 cores, by simulation: about half an hour

@@ -127,7 +127,7 @@ def require_known(request: CompileRequest, length: int, folder: Path, load: Load
 
 def open_reference(backend: Backend, spec: JobSpec, request: CompileRequest, folder: Path) -> Load:
     """The reference of a program: the artifact itself where it is that, else eager float32 on the CPU."""
-    if backend.facts.is_reference:
+    if backend.facts.is_reference and not backend.facts.compiles_per_shape:
         return lambda shape: backend.load(folder, shape, request)
     eager = spec.backend.model_copy(update={"kind": "torch", "precision": "float32", "compiler_args": {}})
     reference = TorchBackend(eager, spec.model, threads=len(os.sched_getaffinity(0)))

@@ -61,11 +61,12 @@ def test_a_task_takes_the_tokenizer_of_an_encoder(task, judging, opened):
 
 def test_other_labels_in_each_call_open_no_tokenizer(judging, opened):
     ours = pipeline("zero-shot-classification", model=judging)
-    wanted = {}
+    ours("alpha beta", ["lambda"])
+    count, wanted = len(opened), {}
     for labels in (["alpha"], ["beta", "mu"], ["gamma"], ["delta"], ["eta"], ["zeta"]):
         wanted[tuple(labels)] = ours("alpha beta", labels)
 
-    assert len(opened) == 1
+    assert len(opened) == count
     for labels, answer in wanted.items():
         assert pipeline("zero-shot-classification", model=judging)("alpha beta", list(labels)) == answer
 

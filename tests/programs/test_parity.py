@@ -12,7 +12,7 @@ import pytest
 from batchneuron.artifacts import Artifact
 from batchneuron.backends.backend import BackendFacts
 from batchneuron.backends.torch_eager import TorchExecutable
-from batchneuron.errors import ParityError
+from batchneuron.errors import BatchNeuronError, ParityError
 from batchneuron.open_run import open_run
 from batchneuron.planning.prepare import prepare
 from batchneuron.planning.preview import preview_run
@@ -98,7 +98,7 @@ def test_an_artifact_is_measured_once_unless_more_rows_are_asked_for(make_spec, 
     run_job(make_spec(HALF, "backend.parity_rows=9", other))
 
     assert read_record(tmp_path, out="other")["parity"] == first
-    with pytest.raises(AssertionError, match="measured once more"):
+    with pytest.raises(BatchNeuronError, match="AssertionError: measured once more"):
         run_job(make_spec(HALF, "backend.parity_rows=10", f"output.path={tmp_path / 'third'}"))
 
 

@@ -151,7 +151,8 @@ class Runner:
         """`done`, or what it was refused with."""
         planned, spec, fingerprint = make_plan(shards), make_spec(job), Fingerprint({"job": job})
         nothing = dict.fromkeys(field.name for field in fields(Prepared))
-        prepared = Prepared(**{**nothing, "spec": spec, "fingerprint": fingerprint})
+        backend = SimpleNamespace(facts=SimpleNamespace(missing_compiler=None))
+        prepared = Prepared(**{**nothing, "spec": spec, "fingerprint": fingerprint, "backend": backend})
         order: Any = Order(draft_run(fingerprint, planned, {}), spec)
         built = open_run._Built(prepared, order, planned, None, _NOTHING_COMPILED)  # type: ignore[arg-type]
         unique = SimpleNamespace(uuid4=lambda: SimpleNamespace(hex=self.draw_id()))

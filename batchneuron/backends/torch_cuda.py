@@ -76,6 +76,8 @@ class CudaBackend:
     model_spec: ModelSpec
     device: str = _DEVICE
     _programs: dict[Path, Program] = field(default_factory=dict)
+    _gpus: tuple[Gpu, ...] = ()
+    """Those of this host, once nvidia-smi has been asked: it takes a second on some."""
 
     @property
     def facts(self) -> BackendFacts:
@@ -160,7 +162,7 @@ class CudaBackend:
         Raises:
             BackendError: there is none.
         """
-        gpus = list_gpus()
+        self._gpus = gpus = self._gpus or list_gpus()
         visible = _list_visible()
         if not gpus or visible == []:
             what = "nvidia-smi names no GPU" if not gpus else f"{VISIBLE} hides every GPU"

@@ -49,7 +49,8 @@ from batchneuron.workers.rebuild import rebuild_error
 from batchneuron.workers.work_order import WorkOrder
 from batchneuron.workers.worker import attempt
 
-_SAMPLED_ROWS_PER_PLACE = range(16, 256)
+_LEAST_SAMPLED_ROWS, _MOST_SAMPLED_ROWS = 16, 256
+"""From each place."""
 _SAMPLED_SHARE = 0.25
 """Of an input of few rows: the sample is encoded in the command's own process, before any work begins."""
 _SHORT_ROW_TOKENS = 8
@@ -268,7 +269,7 @@ def _sample_items(prepared: Prepared, shards: tuple[Shard, ...], encoder: Encode
 
 def _rows_per_place(shards: tuple[Shard, ...]) -> int:
     share = int(_SAMPLED_SHARE * shards[-1].row_hi / PLACES)
-    return min(max(share, _SAMPLED_ROWS_PER_PLACE.start), _SAMPLED_ROWS_PER_PLACE.stop)
+    return min(max(share, _LEAST_SAMPLED_ROWS), _MOST_SAMPLED_ROWS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,6 @@
 import os
 import stat
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -105,6 +104,16 @@ def test_facts_are_those_of_the_gpu_and_never_the_reference_s(say):
     assert facts.versions == TorchBackend(BackendSpec(), ModelSpec()).facts.versions
 
 
+def test_the_tool_is_asked_once(say):
+    say(TWO)
+    backend = open_cuda()
+    target = backend.facts.target
+    say("", 1)
+
+    assert backend.facts.target == target
+    assert len(backend.list_cores()) == 2
+
+
 @pytest.mark.parametrize(("gpu", "precision"), [(H200, "bfloat16"), (OLD, "float32")])
 def test_auto_is_bfloat16_where_the_gpu_is_made_for_it(say, gpu, precision):
     say(gpu)
@@ -154,14 +163,12 @@ def test_its_numbers_are_the_programs(say, classifier, tmp_path):
     ],
 )
 def test_what_cuda_says_is_told_as_ours(error, ours):
-    def fail(*_):
-        raise error
-
-    program = SimpleNamespace(input_specs=lambda _: (), input_names=())
-
     class Failing:
-        input_names, input_specs = program.input_names, staticmethod(program.input_specs)
-        __call__ = staticmethod(fail)
+        def input_specs(self, _shape):
+            return ()
+
+        def __call__(self):
+            raise error
 
     with pytest.raises(ours) as told:
         CudaExecutable(Failing(), SHAPE, "cpu")()

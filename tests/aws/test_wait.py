@@ -12,7 +12,7 @@ from batchneuron.ledger.finish import finish_run
 from batchneuron.ledger.run_folder import RunFolder
 from batchneuron.ledger.run_record import Lease
 from batchneuron.stores.local import LocalStore
-from tests.ledger.test_run_folder import FINGERPRINT, PLAN, commit
+from tests.ledger.parts import FINGERPRINT, PLAN, commit
 
 JOB = "5f1c"
 

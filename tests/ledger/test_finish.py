@@ -9,7 +9,7 @@ from batchneuron.errors import OutputConflict
 from batchneuron.ledger.run_folder import RunFolder
 from batchneuron.ledger.run_names import MANIFEST
 from batchneuron.stores.local import LocalStore
-from tests.ledger.test_run_folder import FINGERPRINT, PLAN, commit, finish, path_of
+from tests.ledger.parts import FINGERPRINT, PLAN, commit, finish, path_of
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from batchneuron.stores import scratch
 from batchneuron.stores.local import LocalStore
 from batchneuron.stores.scratch import name_host
 from batchneuron.workers.events import PartDone, StageSeconds
-from tests.ledger.test_run_folder import FINGERPRINT, PLAN, commit
+from tests.ledger.parts import FINGERPRINT, PLAN, commit
 
 ELSEWHERE = Lease("a", 1, (3, 4), "another-host", 1)
 DEAD_PID = 2**22 + 1  # above the kernel's limit

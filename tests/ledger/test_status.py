@@ -18,7 +18,7 @@ from batchneuron.showing.render_status import render_line, render_status
 from batchneuron.stores.local import LocalStore
 from batchneuron.stores.s3 import S3Store
 from batchneuron.stores.scratch import name_host
-from tests.ledger.test_run_folder import FINGERPRINT, PLAN, commit, finish
+from tests.ledger.parts import FINGERPRINT, PLAN, commit, finish
 
 DEAD_PID = 2**22 + 1  # above the kernel's limit
 

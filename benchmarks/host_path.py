@@ -44,6 +44,7 @@ from batchneuron.stages.runner import Runner  # noqa: E402
 from batchneuron.stages.write import write_part  # noqa: E402
 from batchneuron.stores import open_store  # noqa: E402
 from batchneuron.tasks import OPTIONS, open_task  # noqa: E402
+from batchneuron.workers.case import Assignment  # noqa: E402
 from batchneuron.workers.work_order import WorkOrder  # noqa: E402
 from batchneuron.workers.worker import Inbox, run_shards  # noqa: E402
 
@@ -250,8 +251,9 @@ def run_core(job: Job, shards: list[Shard], connection: Any) -> None:
     calls: list[float] = []
     runner = job.open_runner(sleeps=True, on_batch=lambda _: calls.append(time.perf_counter()))
     inbox: Inbox = Inbox()
-    for shard in (*shards, None):
-        inbox.put(shard)
+    for shard in shards:
+        inbox.put(Assignment(shard))
+    inbox.put(None)
     connection.send("ready")
     connection.recv()
     cpu_s = time.process_time()

@@ -100,7 +100,7 @@ Seconds from the start of a command to its end, the best of {RUNS} runs each.
 - `run`: all of that over {ROWS_PER_FILE} rows in one file, one worker's start, its shapes, its rows, and the
   manifest. The program and the tokenizer were in the cache; making them needs torch, and is done once.
 - Files: {ROWS_PER_FILE} of the quickstart's rows each, on a local disk, in the page cache.
-- Machine: {cpu}, {os.cpu_count()} CPUs, Python {platform.python_version()}; others were at work on it.
+- Machine: {cpu}, {os.cpu_count()} CPUs, Python {platform.python_version()}.
 """
 
 

@@ -20,6 +20,7 @@ from batchneuron.planning.shapes import Ladder, Shape
 MAX_SHAPES = 8
 MAX_BATCH_ROWS = 64
 _NEVER_S = 1e9  # more than any job takes
+_ROUNDING_ROWS = 1e-6
 _SPLIT_BY = (1.0, 0.75, 0.5, 0.375, 0.25, 0.1875, 0.125, 0.0625, 0.03125, 0.015625)
 _Floats = NDArray[np.float64]
 _Ints = NDArray[np.int64]
@@ -99,7 +100,9 @@ def predict_batches(ladder: Ladder, sample: Sample) -> _Floats:
     """Batches of each shape that a shard is expected to need: [k]."""
     ends = _rows_up_to(sample, ladder.edges)
     rows = np.diff(ends, prepend=0.0)
-    counts = [_count_batches(rows[i : i + 1], shape.batch_size) for i, shape in enumerate(ladder.shapes)]
+    counts = [
+        _count_batches(rows[i : i + 1], shape.batch_size, sample) for i, shape in enumerate(ladder.shapes)
+    ]
     return np.concatenate(counts)
 
 
@@ -148,7 +151,7 @@ def _search(sample: Sample, request: LadderRequest, most: int) -> list[Chain]:
     for j, edge in enumerate(candidates.tolist()):
         rows = ends[j] - starts[: j + 1]
         options = [
-            _price(rows, shape, request.cost) * sample.shards + request.compile_s(shape)
+            _price(rows, shape, sample, request) * sample.shards + request.compile_s(shape)
             for shape in _list_shapes(edge, request)
         ]
         cost[: j + 1, j] = np.min(options, axis=0)
@@ -162,16 +165,17 @@ def _fit_batches(edges: Sequence[int], sample: Sample, request: LadderRequest) -
     for edge, count in zip(edges, rows, strict=True):
         options = _list_shapes(edge, request)
         prices = [
-            _price(np.array([count]), shape, request.cost)[0] * sample.shards + request.compile_s(shape)
+            _price(np.array([count]), shape, sample, request)[0] * sample.shards + request.compile_s(shape)
             for shape in options
         ]
         shapes.append(options[int(np.argmin(prices))])
     return Ladder(tuple(shapes))
 
 
-def _price(rows: _Floats, shape: Shape, cost: ShapeCost) -> _Floats:
+def _price(rows: _Floats, shape: Shape, sample: Sample, request: LadderRequest) -> _Floats:
     """Seconds that a shard's rows take in that shape."""
-    return _count_batches(rows, shape.batch_size) * cost.call_s(shape.batch_size, shape.sequence_length)
+    call_s = request.cost.call_s(shape.batch_size, shape.sequence_length)
+    return _count_batches(rows, shape.batch_size, sample) * call_s
 
 
 def _list_shapes(edge: int, request: LadderRequest) -> list[Shape]:
@@ -220,16 +224,19 @@ def _rows_up_to(sample: Sample, edges: _Ints) -> _Floats:
     return counts * (sample.items_per_shard / (len(sample.lengths) + missed))
 
 
-def _count_batches(rows: _Floats, batch_size: int) -> _Floats:
+def _count_batches(rows: _Floats, batch_size: int, sample: Sample) -> _Floats:
     """Batches that hold a shape's rows of one shard, the last one filled up: E[ceil(X / batch_size)].
 
     X, how many rows of a shard meet the shape, is Poisson with that mean. Where it spreads over several
-    batches the last one is half full on average; below that its tails are summed.
+    batches the last one is half full on average; below that its tails are summed. Where every row of the
+    shard meets it, as images do, nothing is left to chance.
     """
     plenty = rows > 4 * batch_size
     counts = (rows + (batch_size - 1) / 2) / batch_size
     if batch_size > 1 and not plenty.all():
         counts[~plenty] = np.interp(rows[~plenty], *_sum_tails(batch_size))
+    every = rows > sample.items_per_shard - _ROUNDING_ROWS
+    counts[every] = np.ceil(rows[every] / batch_size - _ROUNDING_ROWS)
     return counts
 
 

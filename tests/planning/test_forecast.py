@@ -34,7 +34,11 @@ def test_fillers_count():
     partial = forecast(Ladder((Shape(64, 8),)), rows, LadderRequest(8))
 
     assert full.padding_share == 0
-    assert partial.padding_share == pytest.approx(31.5 / 1031.5)  # half a batch on average
+    assert partial.padding_share == pytest.approx(24 / 1024)  # sixteen batches: all rows have one length
+
+    mixed = make_sample([4, 8] * 500)
+    two = forecast(Ladder((Shape(64, 4), Shape(64, 8))), mixed, LadderRequest(8))
+    assert two.padding_share == pytest.approx(31.5 / 531.5)  # half a batch of each on average
 
 
 def test_the_limit_is_one_of_the_shapes_of_the_bound():

@@ -47,14 +47,15 @@ def expect_batches(rows, batch_size):
     return sum(exp(x * log(rows) - rows - lgamma(x + 1)) * ceil(x / batch_size) for x in range(most))
 
 
-def price(shapes, lengths, cost):
-    """Seconds of a job of one shard that holds these lengths, on average."""
-    total, floor = 0.0, -1
+def price(shapes, lengths, cost, floor=0):
+    """Seconds that what is longer than `floor` takes, in a job of one shard of these lengths, on average."""
+    total = 0.0
     for shape in shapes:
         rows = sum(floor < length <= shape.sequence_length for length in lengths)
-        total += cost.compile_s + expect_batches(rows, shape.batch_size) * cost.call_s(
-            shape.batch_size, shape.sequence_length
-        )
+        batches = expect_batches(rows, shape.batch_size)
+        if rows == len(lengths):  # no chance in that
+            batches = ceil(rows / shape.batch_size)
+        total += cost.compile_s + batches * cost.call_s(shape.batch_size, shape.sequence_length)
         floor = shape.sequence_length
     return total
 
@@ -95,8 +96,8 @@ def test_no_lengths_and_batch_sizes_take_less_time(lengths, cost):
             # Shapes share nothing but their edges, so the best batch size of each is found alone.
             floor, total = 0, 0.0
             for edge in (*chosen, limit):
-                rows = [length for length in lengths if floor < length <= edge]
-                total += min(price([Shape(size, edge)], rows, cost) for size in range(1, largest + 1))
+                sizes = range(1, largest + 1)
+                total += min(price([Shape(size, edge)], lengths, cost, floor) for size in sizes)
                 floor = edge
             least = min(least, total)
     assert price(ladder.shapes, lengths, cost) <= least * 1.01 + 1e-9
@@ -153,6 +154,17 @@ def test_a_batch_that_gets_full_holds_as_many_rows_as_fill_the_slots(edge, rows)
     request = LadderRequest(edge, sequence_lengths=(edge,), batch_slots=2048, cost=cost)
 
     assert plan_ladder(make_sample([edge] * 99, MANY), request).shapes == (Shape(rows, edge),)
+
+
+@pytest.mark.parametrize(
+    ("rows", "batch_size"), [(32, 32), (64, 64), (192, 64), (36, 12), (37, 1), (5, 1), (1024, 64)]
+)
+def test_items_of_one_length_fill_their_batches(rows, batch_size):
+    """Images: how many of a shard meet the one shape is known, and a batch that divides it needs no filler."""
+    cost = ShapeCost(per_call_s=0.0001, per_slot_s=1.0)
+    ladder = plan_ladder(make_sample([1] * rows), LadderRequest(1, cost=cost))
+
+    assert ladder.shapes == (Shape(batch_size, 1),)
 
 
 def test_a_shape_that_few_rows_meet_gets_a_small_batch():

@@ -160,7 +160,7 @@ def test_a_batch_that_gets_full_holds_as_many_rows_as_fill_the_slots(edge, rows)
     ("rows", "batch_size"), [(32, 32), (64, 64), (192, 64), (36, 12), (37, 1), (5, 1), (1024, 64)]
 )
 def test_items_of_one_length_fill_their_batches(rows, batch_size):
-    """Images: how many of a shard meet the one shape is known, and a batch that divides it needs no filler."""
+    """Images: how many of a shard meet the one shape is known; a batch that divides it has no filler."""
     cost = ShapeCost(per_call_s=0.0001, per_slot_s=1.0)
     ladder = plan_ladder(make_sample([1] * rows), LadderRequest(1, cost=cost))
 

@@ -13,6 +13,7 @@ from typing import Any
 _LAYERS = ("num_hidden_layers", "n_layers", "n_layer", "num_layers")
 _WIDTHS = ("hidden_size", "dim", "d_model", "n_embd", "emb_dim")
 _BERT_BASE = (12, 768)
+_PYRAMID_PATCH = 16  # pixels: what Swin and its like see most of their layers in
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +57,27 @@ def estimate_cost(device: DeviceCost, config: Mapping[str, Any]) -> ShapeCost:
     """The cost of a transformer encoder on that core.
 
     Per slot and layer: 24 h² FLOP in the linear layers, whose feed-forward part is four times as wide, and
-    4 h FLOP for each slot that attention looks at. BERT-base where the configuration names no sizes.
+    4 h FLOP for each slot that attention looks at. BERT-base where the configuration names no sizes. An
+    image is one place of a batch, and as much work as a text of its patches.
     """
     layers, width = (
         next((config[name] for name in names if isinstance(config.get(name), int)), usual)
         for names, usual in zip((_LAYERS, _WIDTHS), _BERT_BASE, strict=True)
     )
+    tokens = count_tokens(config)
     return ShapeCost(
         per_call_s=device.per_call_s,
-        per_slot_s=24 * layers * width**2 / device.flop_per_s,
-        per_pair_s=4 * layers * width / device.flop_per_s,
+        per_slot_s=24 * layers * width**2 * tokens / device.flop_per_s,
+        per_pair_s=4 * layers * width * tokens**2 / device.flop_per_s,
         compile_s=device.compile_s,
     )
+
+
+def count_tokens(config: Mapping[str, Any]) -> int:
+    """Tokens that one slot is to the model: 1, or an image's patches and one for the class (ViT)."""
+    image, patch = config.get("image_size"), config.get("patch_size")
+    if not isinstance(image, int) or not isinstance(patch, int):
+        return 1
+    if "depths" in config:
+        patch = max(patch, _PYRAMID_PATCH)
+    return (image // max(1, patch)) ** 2 + 1

@@ -23,7 +23,7 @@ from batchneuron.engines import Cluster
 from batchneuron.errors import BatchNeuronError, Problem, SpecError
 from batchneuron.ledger.run_record import RunRecord
 from batchneuron.model import resolve_model
-from batchneuron.planning.cost import estimate_cost
+from batchneuron.planning.cost import count_tokens, estimate_cost
 from batchneuron.planning.fingerprint import PROTOCOL, Fingerprint, digest_json
 from batchneuron.planning.forecast import expect_item_s, forecast
 from batchneuron.planning.ladder import LadderRequest, Sample, list_candidates, plan_ladder
@@ -225,7 +225,7 @@ def request_ladder(
         ),
         sequence_lengths=lengths,
         batch_size=None if shapes.batch_size == "auto" else shapes.batch_size,
-        batch_slots=facts.batch_slots,
+        batch_slots=max(1, facts.batch_slots // count_tokens(model.config)),
         max_shapes=facts.cost.count_shapes(model.weights_bytes, facts.max_shapes),
         cost=estimate_cost(facts.cost, model.config),
         ready=find_ready_shapes(backend, program, default_cache()),

@@ -45,6 +45,7 @@ class Cell:
 
     workload: str
     variant: str
+    rows: int
     rows_per_s: list[float] = field(default_factory=list)
     setup_s: list[float] = field(default_factory=list)
     peak_mib: list[float] = field(default_factory=list)
@@ -75,7 +76,7 @@ def run_workload(workload: Workload) -> list[Cell]:
     """The cells of one workload, its variants in turns."""
     corpus, model = make_corpus(workload.corpus, workload.rows), make_model(workload.model)
     takes_part = [each for each in workload.variants if each.dtype == "float32" or is_made_for_bfloat16()]
-    cells = {variant: Cell(workload.name, variant.name) for variant in takes_part}
+    cells = {variant: Cell(workload.name, variant.name, workload.rows) for variant in takes_part}
     best_probe = max(probe() for _ in range(5))
     for turn in range(ROUNDS):
         for variant, cell in cells.items():

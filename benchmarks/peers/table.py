@@ -57,7 +57,7 @@ def describe(name: str, cells: list[dict[str, Any]], limits: dict[str, float]) -
     workload = WORKLOADS[name]
     best_peer = max((rate(cell) for cell in cells if not is_ours(cell)), default=0.0)
     lines = [
-        f"### {name}: {workload.task}, {workload.model}, {workload.rows} rows\n",
+        f"### {name}: {workload.task}, {workload.model}, {cells[0]['rows']:,} rows\n",
         "| variant | rows/s (runs) | to best peer | of limit | agreement | slots/token | MiB | set-up s |",
         "|---|---|---|---|---|---|---|---|",
     ]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from batchneuron.planning.cost import DeviceCost, ShapeCost, estimate_cost
+from batchneuron.planning.cost import DeviceCost, ShapeCost, count_tokens, estimate_cost
 
 # From the benchmark pages of the Neuron SDK: distilbert, 128 tokens, one of two cores of an inf2.xlarge.
 DISTILBERT = {"n_layers": 6, "dim": 768, "n_heads": 12}
@@ -30,3 +30,25 @@ def test_a_model_that_names_no_sizes_is_taken_for_bert_base():
 )
 def test_as_many_shapes_as_weights_fit_half_of_the_memory(memory, weights, shapes):
     assert DeviceCost(memory_bytes=memory).count_shapes(weights, 8) == shapes
+
+
+@pytest.mark.parametrize(
+    ("config", "tokens"),
+    [
+        ({}, 1),
+        ({"image_size": 224}, 1),
+        ({"image_size": [224, 224], "patch_size": 16}, 1),
+        ({"image_size": 224, "patch_size": 16}, 197),
+        ({"image_size": 224, "patch_size": 14}, 257),
+        ({"image_size": 224, "patch_size": 4, "depths": [2, 2, 6, 2]}, 197),
+    ],
+    ids=["text", "unknown", "oblong", "vit", "vit-14", "swin"],
+)
+def test_an_image_is_as_many_tokens_as_it_has_patches(config, tokens):
+    assert count_tokens(config) == tokens
+
+
+def test_an_image_costs_what_a_text_of_its_patches_does():
+    vit = estimate_cost(INF2, {"image_size": 224, "patch_size": 16})
+
+    assert vit.call_s(8, 1) == pytest.approx(estimate_cost(INF2, {}).call_s(8, 197))

@@ -20,7 +20,8 @@ of the best one, and counts where the probe after it does, too. Rows per second 
 Parquet file to a Parquet file, without imports, loading, export and compiling (Ray Data and datasets.map
 start their workers within it). Everybody gets the same torch, the same rows and the same limit in tokens;
 peers get batches of 32, or 128 of short texts. "of limit": share of the best matrix
-product that the model's linear layers on real tokens came to. Memory is the proportional set size of all
+product of torch and numpy that the model's linear layers on real tokens came to; above 100 % where OpenVINO's
+own are faster than theirs. Memory is the proportional set size of all
 processes, at its peak. "set-up" is until work can begin; for batchneuron with its artifacts in place.
 
 "agreement" is with the first variant of a workload: cosine of vectors, share of equal answers. minilm is the

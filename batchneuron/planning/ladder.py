@@ -229,7 +229,7 @@ def _count_batches(rows: _Floats, batch_size: int, sample: Sample) -> _Floats:
 
     X, how many rows of a shard meet the shape, is Poisson with that mean. Where it spreads over several
     batches the last one is half full on average; below that its tails are summed. Where every row of the
-    shard meets it, as images do, nothing is left to chance.
+    shard meets it, as images do, nothing is left to chance but how many windows split rows have.
     """
     plenty = rows > 4 * batch_size
     counts = (rows + (batch_size - 1) / 2) / batch_size

@@ -24,10 +24,7 @@ def probe() -> float:
 
 
 def measure_limit() -> dict[str, float]:
-    """GFLOP/s of the best of many matrix products, by type: what a model cannot exceed here.
-
-    In float32 of numpy's as well: MKL, which torch takes, is slow on processors of others than Intel.
-    """
+    """GFLOP/s of the best of many matrix products, by type: torch's, and in float32 numpy's as well."""
     import torch
 
     left, right = torch.ones(4096, 384), torch.ones(384, 1536)

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,7 +21,7 @@ from pydantic import ValidationError
 
 from batchneuron.errors import ModelError, SpecError
 from batchneuron.model import Model
-from batchneuron.planning.prepare import make_plan, prepare
+from batchneuron.planning.prepare import make_plan, prepare, request_ladder
 from batchneuron.run import run_job
 from batchneuron.spec.parse import parse_spec
 from batchneuron.stages.items import Items, OutputBatch, Outputs
@@ -344,6 +345,17 @@ def test_paths_are_few_bytes_and_their_shards_are_small_all_the_same(vit, tmp_pa
     assert [shard.rows for shard in plan.shards] == [366, 367, 367]
     assert [str(shape) for shape in plan.ladder.shapes] == ["64x1"]
     assert len(wished.shards) == 1
+
+
+def test_a_batch_holds_as_many_patches_as_a_batch_of_texts_holds_tokens(vit, tmp_path):
+    rows = pa.table({"id": [1], "picture": [GOOD]})
+    prepared = prepare(make_spec(tmp_path, vit, rows))
+    config = {**prepared.request.model.config, "image_size": 224, "patch_size": 16}
+    program = replace(prepared.request, model=replace(prepared.request.model, config=config))
+
+    request = request_ladder(prepared.spec, prepared.backend, program, 1)
+
+    assert request.batch_slots == prepared.backend.facts.batch_slots // 197
 
 
 def test_a_sequence_length_means_nothing(vit, tmp_path):

@@ -86,14 +86,18 @@ class Executable(Protocol):
 
     @property
     def shape(self) -> Shape:
-        """The only shape it takes."""
+        """The only sequence length it takes, and the most rows."""
+
+    @property
+    def least_rows(self) -> int:
+        """The fewest rows it takes: as many as its shape has, where that is compiled into it."""
 
     @property
     def input_names(self) -> tuple[str, ...]:
         """The inputs it takes, in order."""
 
     def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """Outputs [B, …] of inputs [B, …], in the order of `input_names`.
+        """Outputs [B, …] of inputs [B, …], in the order of `input_names`; B from `least_rows` on.
 
         Raises:
             ProgramError: inputs of another shape.

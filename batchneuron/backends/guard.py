@@ -31,6 +31,11 @@ class Guard:
     outputs: tuple[TensorSpec, ...]
 
     @property
+    def least_rows(self) -> int:
+        """All that the shape has."""
+        return self.shape.batch_size
+
+    @property
     def input_names(self) -> tuple[str, ...]:
         """The inputs it takes, in order."""
         return tuple(spec.name for spec in self.inputs)

@@ -42,48 +42,31 @@ _MODEL = "program.xml"
 _SIGNATURE = "program.json"
 _VERSIONS = ("openvino", "torch", "transformers", "tokenizers")
 _BATCH_SLOTS = 2048
-_LEAN_BATCH_SLOTS = 1024  # no slower by more than 3 %, and 18 MiB smaller for MiniLM
+_OPEN_BATCH_SLOTS = 1024  # a call's own time is 2 % of it, and larger ones leave the processor's cache
 # One thread: MiniLM reached 0.15 TFLOP/s in float32 and 0.54 in bfloat16 with AMX, 0.17 without; a shape of a
 # two-layer model was compiled in 0.1 s. With open shapes, a fit over twelve shapes of MiniLM: 1.7 ms a call,
-# 0.19 and 0.14 TFLOP/s in slots and pairs (bfloat16), and hundredths of a second more for each first batch.
+# 0.19 and 0.14 TFLOP/s in slots and pairs (bfloat16), and 2 to 8 ms more for the first batch of each size;
+# attention of lengths such as 40 and 72 takes 5 µs a slot more than that of 48 and 64, in both precisions.
 _COST = DeviceCost(per_call_s=0.0002, flop_per_s=2e11, compile_s=0.1)
-_OPEN_COST = replace(_COST, per_call_s=0.0017, compile_s=0.02)
+_OPEN_COST = replace(_COST, per_call_s=0.0017, compile_s=0.005, partial_s=0.004, uneven_tokens=112)
 _STATIC_SHAPES, _OPEN_SHAPES = 8, 32
 _CONVERTER_BYTES = 1 << 30  # Python, torch, transformers
 _QUIET = {"TOKENIZERS_PARALLELISM": "false", "TRANSFORMERS_VERBOSITY": "error"}
 
 
 @dataclass(frozen=True, slots=True)
-class OpenVinoExecutable:
-    """A compiled model, held to one shape."""
-
-    shape: Shape
-    inputs: tuple[TensorSpec, ...]
-    request: Any
-
-    @property
-    def input_names(self) -> tuple[str, ...]:
-        """The inputs it takes, in order."""
-        return tuple(spec.name for spec in self.inputs)
-
-    def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """Outputs [B, …] of inputs [B, …], in the order of `input_names`.
-
-        Raises:
-            ProgramError: an input is of another shape or type.
-        """
-        require_inputs(self.inputs, inputs, f"shape {self.shape}")
-        return run(self.request, inputs)
-
-
-@dataclass(frozen=True, slots=True)
-class _Signature:
+class Signature:
     """What an artifact says of itself beside the model."""
 
     inputs: tuple[tuple[str, tuple[int, ...] | None], ...]
     """Name, and for images the sizes behind the batch; None: tokens, int64 [B, L]"""
     is_open: bool
     """False: the program cannot be converted for all shapes at once, and each worker does it for each."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the inputs, in order."""
+        return tuple(name for name, _ in self.inputs)
 
     def specs(self, shape: Shape) -> tuple[TensorSpec, ...]:
         """The inputs of one shape."""
@@ -93,6 +76,33 @@ class _Signature:
             else TensorSpec(name, (shape.batch_size, *sizes), "float32")
             for name, sizes in self.inputs
         )
+
+
+@dataclass(frozen=True, slots=True)
+class OpenVinoExecutable:
+    """A compiled model, held to one shape, or to any number of rows up to it."""
+
+    shape: Shape
+    signature: Signature
+    request: Any
+    least_rows: int
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """The inputs it takes, in order."""
+        return self.signature.names
+
+    def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Outputs [B, …] of inputs [B, …], in the order of `input_names`.
+
+        Raises:
+            ProgramError: an input is of another shape or type.
+        """
+        rows = min(max(len(inputs[0]), self.least_rows), self.shape.batch_size) if inputs else 0
+        require_inputs(
+            self.signature.specs(replace(self.shape, batch_size=rows)), inputs, f"shape {self.shape}"
+        )
+        return run(self.request, inputs)
 
 
 @dataclass(slots=True)
@@ -115,7 +125,7 @@ class OpenVinoBackend:
             precision=self._precision,
             versions={name: version(name) for name in _VERSIONS},
             compiler_args=dict(self.backend_spec.compiler_args),
-            batch_slots=_LEAN_BATCH_SLOTS if is_lean() else _BATCH_SLOTS,
+            batch_slots=_OPEN_BATCH_SLOTS if is_open() else _BATCH_SLOTS,
             compiles_per_shape=False,
             # Large models in float32 keep their shapes open, and then a shape that is shorter than a vector
             # register differs in the last bit from one that is not (docs/cpu.md).
@@ -174,19 +184,19 @@ class OpenVinoBackend:
         """
         self._require_bfloat16()
         signature = _read_signature(folder / _SIGNATURE)
-        inputs = signature.specs(shape)
+        inputs, least_rows = signature.specs(shape), shape.batch_size
         if not signature.is_open:
             model = fix(convert(self._load_program(request), shape), inputs)
             compiled = compile_model(model, self._properties, f"shape {shape}")
         elif self._layout(request.model) == "static":
             compiled = compile_model(fix(self._read(folder), inputs), self._properties, f"shape {shape}")
         elif folder in self._open_requests:
-            return OpenVinoExecutable(shape, inputs, self._open_requests[folder])
+            return OpenVinoExecutable(shape, signature, self._open_requests[folder], 1)
         else:
-            compiled = compile_model(self._read(folder), self._properties, "shapes left open")
+            compiled, least_rows = compile_model(self._read(folder), self._properties, "shapes left open"), 1
             self._open_requests[folder] = compiled
         run(compiled, [_fill(spec) for spec in inputs])
-        return OpenVinoExecutable(shape, inputs, compiled)
+        return OpenVinoExecutable(shape, signature, compiled, least_rows)
 
     @property
     def _properties(self) -> Mapping[str, JsonValue]:
@@ -220,10 +230,10 @@ class OpenVinoBackend:
             )
 
 
-def _read_signature(path: Path) -> _Signature:
+def _read_signature(path: Path) -> Signature:
     known = json.loads(path.read_text())
     inputs = tuple((name, None if sizes is None else tuple(sizes)) for name, sizes in known["inputs"])
-    return _Signature(inputs, known["is_open"])
+    return Signature(inputs, known["is_open"])
 
 
 def _fill(spec: TensorSpec) -> Tensor:

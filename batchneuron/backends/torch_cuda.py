@@ -48,6 +48,11 @@ class CudaExecutable:
     device: str = _DEVICE
 
     @property
+    def least_rows(self) -> int:
+        """All that the shape has."""
+        return self.shape.batch_size
+
+    @property
     def input_names(self) -> tuple[str, ...]:
         """The inputs it takes, in order."""
         return self.program.input_names

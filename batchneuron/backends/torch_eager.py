@@ -42,6 +42,11 @@ class TorchExecutable:
     shape: Shape
 
     @property
+    def least_rows(self) -> int:
+        """All that the shape has."""
+        return self.shape.batch_size
+
+    @property
     def input_names(self) -> tuple[str, ...]:
         """The inputs it takes, in order."""
         return self.program.input_names

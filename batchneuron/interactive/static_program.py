@@ -157,8 +157,13 @@ class HostHead:
 
     @property
     def shape(self) -> Shape:
-        """The only shape it takes."""
+        """The plain program's."""
         return self.plain.executable.shape
+
+    @property
+    def least_rows(self) -> int:
+        """The plain program's."""
+        return self.plain.executable.least_rows
 
     @property
     def input_names(self) -> tuple[str, ...]:
@@ -240,10 +245,10 @@ def _pad(executable: Executable, inputs: Mapping[str, Tensor], fills: Mapping[st
 
 
 def _run_batch(executable: Executable, inputs: Sequence[Tensor], start: int) -> tuple[Tensor, ...]:
-    """Outputs of the rows from `start` on, as many as a batch has; copies of the first fill a short batch."""
-    size = executable.shape.batch_size
-    count = min(size, len(inputs[0]) - start)
-    picks = np.concatenate([np.arange(start, start + count), np.full(size - count, start)])
+    """Outputs of the rows from `start` on, as many as a batch has; copies of the first fill it if need be."""
+    count = min(executable.shape.batch_size, len(inputs[0]) - start)
+    fillers = max(0, executable.least_rows - count)
+    picks = np.concatenate([np.arange(start, start + count), np.full(fillers, start)])
     return tuple(output[:count] for output in executable(*(tensor[picks] for tensor in inputs)))
 
 

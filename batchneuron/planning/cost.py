@@ -13,6 +13,7 @@ from typing import Any
 _LAYERS = ("num_hidden_layers", "n_layers", "n_layer", "num_layers")
 _WIDTHS = ("hidden_size", "dim", "d_model", "n_embd", "emb_dim")
 _BERT_BASE = (12, 768)
+EVEN_TOKENS = 16  # float32 of a vector register of AVX512
 _PYRAMID_PATCH = 16  # pixels: what Swin and its like see most of their layers in
 
 
@@ -26,6 +27,10 @@ class DeviceCost:
     """What is reached in the matrix products of an encoder, not what is printed on the box."""
     compile_s: float = 0.0
     """Compiling one shape, during which the core waits."""
+    partial_s: float | None = None
+    """What a batch with fewer rows than its shape costs beside them; None: it is filled up with copies."""
+    uneven_tokens: int = 0
+    """As if each slot looked at so many more, in a shape whose length is no multiple of `EVEN_TOKENS`."""
     memory_bytes: int | None = None
     """For weights that lie there once per shape; None: they are shared, or memory is no limit."""
 
@@ -46,11 +51,17 @@ class ShapeCost:
     """Attention: for each slot, and each slot it looks at."""
     compile_s: float = 0.0
     """Once for each shape of a job."""
+    partial_s: float | None = None
+    """For a batch that goes with the rows it has; None: each is filled up."""
+    uneven_tokens: int = 0
+    """What each slot looks at beside the sequence, where that is no multiple of `EVEN_TOKENS`."""
 
     def call_s(self, batch_size: int, sequence_length: int) -> float:
         """One batch of that shape."""
-        slots = batch_size * sequence_length
-        return self.per_call_s + slots * (self.per_slot_s + self.per_pair_s * sequence_length)
+        slots, seen = batch_size * sequence_length, sequence_length
+        if sequence_length % EVEN_TOKENS:
+            seen += self.uneven_tokens
+        return self.per_call_s + slots * (self.per_slot_s + self.per_pair_s * seen)
 
 
 def estimate_cost(device: DeviceCost, config: Mapping[str, Any]) -> ShapeCost:
@@ -70,6 +81,8 @@ def estimate_cost(device: DeviceCost, config: Mapping[str, Any]) -> ShapeCost:
         per_slot_s=24 * layers * width**2 * tokens / device.flop_per_s,
         per_pair_s=4 * layers * width * tokens**2 / device.flop_per_s,
         compile_s=device.compile_s,
+        partial_s=device.partial_s,
+        uneven_tokens=device.uneven_tokens if tokens == 1 else 0,
     )
 
 

@@ -12,7 +12,8 @@ from batchneuron.planning.ladder import (
     link,
     plan_ladder,
     plan_one_more,
-    predict_batches,
+    predict_s,
+    predict_slots,
     predict_tokens,
 )
 from batchneuron.planning.shapes import Ladder
@@ -36,9 +37,9 @@ def forecast(ladder: Ladder, sample: Sample, request: LadderRequest) -> Forecast
     """What the sample says about a ladder."""
     more = plan_one_more(ladder, sample, request)
     return Forecast(
-        padding_share=_padding_share(ladder, sample),
+        padding_share=_padding_share(ladder, sample, request),
         least_share=_least_share(sample, request.limit_tokens, len(ladder.shapes)),
-        one_more_share=None if more is None else _padding_share(more, sample),
+        one_more_share=None if more is None else _padding_share(more, sample, request),
     )
 
 
@@ -52,12 +53,11 @@ def expect_item_s(sample: Sample, request: LadderRequest) -> float:
         return 0.0
     whole = replace(sample, items_per_shard=items, shards=1)
     ladder = plan_ladder(whole, replace(request, ready=frozenset(), compiles=True))
-    calls_s = [request.cost.call_s(shape.batch_size, shape.sequence_length) for shape in ladder.shapes]
-    return float(predict_batches(ladder, whole) @ np.array(calls_s)) / items
+    return predict_s(ladder, whole, request) / items
 
 
-def _padding_share(ladder: Ladder, sample: Sample) -> float:
-    slots = predict_batches(ladder, sample) @ np.array([shape.slots for shape in ladder.shapes])
+def _padding_share(ladder: Ladder, sample: Sample, request: LadderRequest) -> float:
+    slots = predict_slots(ladder, sample, request)
     return max(0.0, 1.0 - predict_tokens(sample) / slots) if slots else 0.0
 
 

@@ -1,8 +1,8 @@
 """The planner: a sample of token lengths to the shapes that run the whole job in the least time.
 
 Pure. Both lengths and batch sizes are chosen. A larger batch spreads a call's own time over more rows,
-but each shape's last batch of a shard is filled with copies, and the more the larger it is: a shape that
-few rows of a shard meet gets a small one.
+but where a batch must be full, each shape's last one of a shard is filled with copies, and the more the
+larger it is: a shape that few rows of a shard meet gets a small one.
 """
 
 from __future__ import annotations
@@ -96,14 +96,22 @@ def list_candidates(request: LadderRequest) -> tuple[Shape, ...]:
     return tuple(shape for edge in edges for shape in _list_shapes(edge, request))
 
 
-def predict_batches(ladder: Ladder, sample: Sample) -> _Floats:
-    """Batches of each shape that a shard is expected to need: [k]."""
-    ends = _rows_up_to(sample, ladder.edges)
-    rows = np.diff(ends, prepend=0.0)
+def predict_slots(ladder: Ladder, sample: Sample, request: LadderRequest) -> float:
+    """Slots that a shard is expected to need, fillers included."""
+    rows = np.diff(_rows_up_to(sample, ladder.edges), prepend=0.0)
+    if request.cost.partial_s is not None:
+        return float(rows @ ladder.edges)
     counts = [
-        _count_batches(rows[i : i + 1], shape.batch_size, sample) for i, shape in enumerate(ladder.shapes)
+        _count_batches(rows[i : i + 1], shape.batch_size, sample)[0] for i, shape in enumerate(ladder.shapes)
     ]
-    return np.concatenate(counts)
+    return float(np.array(counts) @ np.array([shape.slots for shape in ladder.shapes]))
+
+
+def predict_s(ladder: Ladder, sample: Sample, request: LadderRequest) -> float:
+    """Seconds that a shard is expected to take on one core."""
+    rows = np.diff(_rows_up_to(sample, ladder.edges), prepend=0.0)
+    prices = [_price(rows[i : i + 1], shape, sample, request)[0] for i, shape in enumerate(ladder.shapes)]
+    return float(sum(prices))
 
 
 def predict_tokens(sample: Sample) -> float:
@@ -174,8 +182,11 @@ def _fit_batches(edges: Sequence[int], sample: Sample, request: LadderRequest) -
 
 def _price(rows: _Floats, shape: Shape, sample: Sample, request: LadderRequest) -> _Floats:
     """Seconds that a shard's rows take in that shape."""
-    call_s = request.cost.call_s(shape.batch_size, shape.sequence_length)
-    return _count_batches(rows, shape.batch_size, sample) * call_s
+    cost, counts = request.cost, _count_batches(rows, shape.batch_size, sample)
+    if cost.partial_s is None:
+        return counts * cost.call_s(shape.batch_size, shape.sequence_length)
+    alone_s = cost.call_s(1, shape.sequence_length) - cost.per_call_s
+    return counts * cost.per_call_s + rows * alone_s + (1.0 - np.exp(-rows)) * cost.partial_s
 
 
 def _list_shapes(edge: int, request: LadderRequest) -> list[Shape]:

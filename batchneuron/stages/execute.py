@@ -1,7 +1,7 @@
-"""Execute: items through the device, in full batches of static shapes, longest first.
+"""Execute: items through the device, in batches of static shapes, longest first.
 
-A partial batch is filled with copies of one of its own items: zeros would be a mask without a single
-token, which mean pooling divides by.
+Where the device takes nothing else, a partial batch is filled with copies of one of its own items: zeros
+would be a mask without a single token, which mean pooling divides by.
 """
 
 from __future__ import annotations
@@ -64,8 +64,13 @@ def execute(
         ProgramError: a token is outside the vocabulary, or an output is of a wrong shape.
     """
     require_tokens(items, vocabulary)
-    batches = gather(items.lengths, ladder, spills=spills)
+    batches = gather(items.lengths, ladder, spills=spills and must_fill(executables))
     return run_batches(items, batches, executables, Follow(on_done=on_batch))
+
+
+def must_fill(executables: Sequence[Executable]) -> bool:
+    """Whether one of them takes no partial batch; where all do, no item gains by a longer shape."""
+    return any(executable.least_rows > 1 for executable in executables)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +99,10 @@ def run_batches(
         started = time.perf_counter()
         outputs = executable(*inputs)
         device_s += time.perf_counter() - started
-        _check_outputs(outputs, executable.shape)
+        rows = len(inputs[0])
+        _check_outputs(outputs, rows, executable.shape)
         done.append(OutputBatch(batch.picks, tuple(batch.cut(output) for output in outputs)))
-        slots += executable.shape.slots
+        slots += rows * executable.shape.sequence_length
         follow.on_done(int(items.lengths[batch.picks].sum()))
     return Executed(Outputs(len(items), tuple(done)), slots, device_s)
 
@@ -118,13 +124,13 @@ def _iter_inputs(
 
 def _make_inputs(items: Items, batch: Batch, executable: Executable) -> list[Tensor]:
     shape = executable.shape
-    filled = batch.fill(shape.batch_size)
+    filled = batch.fill(max(batch.rows, executable.least_rows))
     return [items.make_input(name, filled, shape.sequence_length) for name in executable.input_names]
 
 
-def _check_outputs(outputs: Sequence[Tensor], shape: Shape) -> None:
+def _check_outputs(outputs: Sequence[Tensor], rows: int, shape: Shape) -> None:
     for output in outputs:
-        if not output.ndim or output.shape[0] != shape.batch_size:
+        if not output.ndim or output.shape[0] != rows:
             raise ProgramError(
                 f"an output of shape {output.shape}", f"shape {shape}", "this is a bug of ours"
             )

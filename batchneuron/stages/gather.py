@@ -25,6 +25,8 @@ class Batch:
     """Of the shape, in the ladder."""
     picks: NDArray[np.intp]
     """Which items; at most as many as the shape has rows, and at least one unless they were taken out."""
+    rows: int
+    """How many there were before any was taken out."""
     places: NDArray[np.intp] | None = None
     """The slot of each of them; None: the first ones, in order."""
 
@@ -64,7 +66,8 @@ def gather(lengths: NDArray[np.int32], ladder: Ladder, *, spills: bool) -> list[
         waiting = np.concatenate([waiting, places])
         now, waiting = waiting[: run * size], waiting[run * size :]
         starts = reversed(range(0, len(now), size))
-        batches += [Batch(index, now[start : start + size]) for start in starts]
+        pieces = [now[start : start + size] for start in starts]
+        batches += [Batch(index, piece, len(piece)) for piece in pieces]
     return batches[::-1]
 
 

@@ -25,14 +25,14 @@ def punch(batches: Sequence[Batch], is_hole: NDArray[np.bool_]) -> list[Batch]:
     punched = []
     for batch in batches:
         stays = ~is_hole[batch.picks]
-        punched.append(Batch(batch.index, numbers[batch.picks[stays]], batch.slots[stays]))
+        punched.append(Batch(batch.index, numbers[batch.picks[stays]], batch.rows, batch.slots[stays]))
     return punched
 
 
 def narrow(batch: Batch, lo: int, hi: int) -> Batch:
     """The batch with nothing but what is in its slots `lo` to `hi`."""
     stays = (batch.slots >= lo) & (batch.slots < hi)
-    return Batch(batch.index, batch.picks[stays], batch.slots[stays])
+    return Batch(batch.index, batch.picks[stays], batch.rows, batch.slots[stays])
 
 
 def sift(executed: Executed, is_hole: NDArray[np.bool_]) -> Executed:

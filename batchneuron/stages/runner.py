@@ -27,7 +27,7 @@ from batchneuron.sources.source import Reader, ShardRows
 from batchneuron.stages.canary import is_uniform
 from batchneuron.stages.decode import decode
 from batchneuron.stages.encode import EncodedShard, encode, encode_in_vain, slice_rows
-from batchneuron.stages.execute import Executed, Follow, require_tokens, run_batches
+from batchneuron.stages.execute import Executed, Follow, must_fill, require_tokens, run_batches
 from batchneuron.stages.gather import Batch, gather
 from batchneuron.stages.holes import narrow, punch, sift
 from batchneuron.stages.write import write_part
@@ -114,7 +114,7 @@ class Runner:
     task: Task
     executables: tuple[Executable, ...]
     spills: bool
-    """Whether an item has the same bits in any shape that holds it."""
+    """Whether an item has the same bits in any shape that holds it, and may gain by a longer one."""
     folder: RunFolder
     on_batch: Callable[[int], None]
     """Told the tokens of finished batches, a few times a second."""
@@ -202,9 +202,8 @@ class Runner:
     ) -> None:
         """Write which batch the device gets; `span`: which of its slots, where it is not all of them."""
         row = int(data.accepted[data.items.rows[batch.picks[0]]]) if len(batch.picks) == 1 else -1
-        size = len(batch.picks) if batch.places is None else int(batch.places[-1]) + 1
-        lo, hi = span or (0, size)
-        self.pulse.mark(COMPUTING, Place(data.shard.index, "execute", number, lo, hi, size, row))
+        lo, hi = span or (0, batch.rows)
+        self.pulse.mark(COMPUTING, Place(data.shard.index, "execute", number, lo, hi, batch.rows, row))
 
     def finish(self, predicted: Predicted) -> PartDone:
         """Decode, write and commit the shard's part."""
@@ -287,7 +286,7 @@ def open_runner(order: WorkOrder, on_batch: Callable[[int], None], pulse: Pulse 
         encoder=task.open_encoder(),
         task=task,
         executables=executables,
-        spills=backend.facts.is_bit_stable_across_shapes,
+        spills=backend.facts.is_bit_stable_across_shapes and must_fill(executables),
         folder=RunFolder(open_store(order.spec.output.path)),
         on_batch=on_batch,
         pulse=pulse or Pulse(),

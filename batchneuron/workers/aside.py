@@ -16,7 +16,7 @@ from batchneuron.backends.backend import Core
 from batchneuron.errors import BatchNeuronError, WorkerFailed
 from batchneuron.workers.events import Failure
 from batchneuron.workers.rebuild import rebuild_error
-from batchneuron.workers.worker import DUMP_SIGNAL, attempt, own_process
+from batchneuron.workers.worker import DUMP_SIGNAL, attempt, leave, own_process
 
 _Result = TypeVar("_Result")
 _MAX_CORES = 3
@@ -101,3 +101,4 @@ def _dump_stacks(process: Any) -> None:
 def _main(call: Callable[[], Any], core: Core, connection: Any) -> None:
     own_process(core)
     connection.send(attempt(call))
+    leave(core)

@@ -121,7 +121,7 @@ def make_order(workload: Workload, variant: Variant, corpus: Path, model: Path) 
         "input": str(corpus),
         "output": str(output if variant.engine != "batchneuron" else output.with_suffix("")),
         "max_tokens": workload.max_tokens,
-        "shard_rows": -(-workload.rows // 2),
+        "shard_rows": -(-workload.rows // workload.our_shards),
         "batch_rows": workload.peer_batch_rows,
         "engine": variant.engine,
         "dtype": variant.dtype,

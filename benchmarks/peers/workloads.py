@@ -37,6 +37,8 @@ class Workload:
     max_tokens: int | None = MINILM_MAX_TOKENS
     peer_batch_rows: int = 32
     """What did best of 1, 32, 64 and 128 for the peers."""
+    our_shards: int = 2
+    """For batchneuron's two workers."""
     gflop_per_token: float | None = None
     """Of the model's linear layers, for the share of the machine's limit."""
 
@@ -58,14 +60,24 @@ _EMBEDDERS = (
     *_OURS,
 )
 _ALL = (
-    Workload("long", "feature-extraction", "long", "minilm", 1536, _EMBEDDERS, gflop_per_token=0.02123),
+    Workload(
+        "long",
+        "feature-extraction",
+        "long",
+        "minilm",
+        3072,
+        _EMBEDDERS,
+        our_shards=6,
+        gflop_per_token=0.02123,
+    ),
     Workload(
         "short",
         "feature-extraction",
         "short",
         "minilm",
-        4096,
+        8192,
         _EMBEDDERS,
+        our_shards=6,
         gflop_per_token=0.02123,
         peer_batch_rows=128,
     ),

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from batchneuron.planning.cost import DeviceCost, ShapeCost, estimate_cost
 from batchneuron.planning.forecast import expect_item_s, forecast
-from batchneuron.planning.ladder import LadderRequest, Sample, plan_ladder, predict_batches
+from batchneuron.planning.ladder import LadderRequest, Sample, plan_ladder, predict_s
 from batchneuron.planning.plan import Plan, cut_shards
 from batchneuron.sources.source import Block, FileId, FileInventory, Inventory
 
@@ -100,8 +100,7 @@ def make_job(rows: int, shard_rows: int, rates: Rates | None = None, seed: int =
     sample, request = Sample(lengths, rows / len(shards), len(shards)), request_ladder(cost)
     ladder = plan_ladder(sample, request)
     plan = Plan(shards, ladder, float(lengths.mean()), forecast(ladder, sample, request))
-    calls = np.array([cost.call_s(shape.batch_size, shape.sequence_length) for shape in ladder.shapes])
-    mean_s = float(predict_batches(ladder, sample) @ calls) / (rows / len(shards))
+    mean_s = predict_s(ladder, sample, request) / (rows / len(shards))
     counts = np.array([shard.rows for shard in shards], dtype=np.float64)
     weights = np.random.default_rng(seed).lognormal(0.0, rates.spread, len(shards)) * counts
     weights *= counts.sum() / weights.sum()  # the same work in all, however it is cut

@@ -51,6 +51,12 @@ class ArithmeticExecutable:
     answer: Answer = sum_tokens
     seen: list[dict[str, Tensor]] = field(default_factory=list)
     input_names: tuple[str, ...] = ("input_ids", "attention_mask")
+    is_open: bool = False
+    """Takes any number of rows up to its shape's."""
+
+    @property
+    def least_rows(self) -> int:
+        return 1 if self.is_open else self.shape.batch_size
 
     def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         batch = dict(zip(self.input_names, inputs, strict=True))
@@ -58,10 +64,12 @@ class ArithmeticExecutable:
         return self.answer(batch["input_ids"], batch["attention_mask"])
 
 
-def load_all(ladder: Ladder, answer: Answer = sum_tokens) -> tuple[ArithmeticExecutable, ...]:
+def load_all(
+    ladder: Ladder, answer: Answer = sum_tokens, *, is_open: bool = False
+) -> tuple[ArithmeticExecutable, ...]:
     """One executable per shape; all of them remember into one list, in the order of their calls."""
     seen: list[dict[str, Tensor]] = []
-    return tuple(ArithmeticExecutable(shape, answer, seen) for shape in ladder.shapes)
+    return tuple(ArithmeticExecutable(shape, answer, seen, is_open=is_open) for shape in ladder.shapes)
 
 
 @dataclass(slots=True)

@@ -62,6 +62,10 @@ class PlantedExecutable:
         return self.inner.shape
 
     @property
+    def least_rows(self) -> int:
+        return self.inner.least_rows
+
+    @property
     def input_names(self) -> tuple[str, ...]:
         return self.inner.input_names
 

@@ -132,6 +132,32 @@ def test_it_says_what_it_takes_and_takes_nothing_else(artifact, request_):
             executable(good, bad, good)
 
 
+@pytest.mark.parametrize("layout", ["static", "dynamic"])
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_with_open_shapes_a_batch_may_have_fewer_rows(precision, layout, artifact, request_, monkeypatch):
+    """And each of them keeps its bits, which is why a partial batch needs no copies."""
+    monkeypatch.setattr(openvino_cpu, "is_open", lambda: layout == "dynamic")
+    executable = make_backend(precision).load(artifact, Shape(6, 16), request_)
+    items, names = make_items(TOKENS), executable.input_names
+
+    def call(rows):
+        picks = np.arange(rows)
+        return executable(*(items.make_input(name, picks, 16) for name in names))[0]
+
+    full = call(6)
+    assert executable.least_rows == (1 if layout == "dynamic" else 6)
+    for rows in range(1, 6):
+        if rows < executable.least_rows:
+            with pytest.raises(ProgramError, match="shape 6x16"):
+                call(rows)
+        else:
+            assert call(rows).tobytes() == full[:rows].tobytes()
+    wrong = np.zeros((7, 16), np.int64), np.zeros((2, 15), np.int64), np.zeros((0, 16), np.int64)
+    for each in wrong:
+        with pytest.raises(ProgramError, match="shape 6x16"):
+            executable(*[each] * len(names))
+
+
 def test_outputs_are_the_caller_s(artifact, request_):
     executable = make_backend().load(artifact, SHAPE, request_)
     first = run(executable, TOKENS[:3])
@@ -225,6 +251,7 @@ def test_without_matrix_units_shapes_stay_open_and_may_be_many(has_units, shapes
     facts = make_backend().facts
     assert facts.max_shapes == shapes
     assert (facts.cost.compile_s < 0.05) is not has_units
+    assert (facts.cost.partial_s is None) is has_units
 
 
 def test_a_machine_is_lean_by_its_size_not_by_what_is_free(tmp_path, monkeypatch):

@@ -59,6 +59,10 @@ class LightExecutable:
     shape: Shape
     input_names = ("input_ids", "attention_mask")
 
+    @property
+    def least_rows(self) -> int:
+        return self.shape.batch_size
+
     def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         time.sleep(_BATCH_S)
         ids, mask = inputs

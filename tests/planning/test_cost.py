@@ -15,6 +15,20 @@ def test_a_call_is_its_own_time_its_slots_and_the_pairs_of_slots():
     assert cost.call_s(2, 3) == 100 + 6 * 10 + 2 * 3 * 3
 
 
+@pytest.mark.parametrize(("length", "seen"), [(16, 16), (48, 48), (8, 8 + 5), (17, 17 + 5)])
+def test_attention_takes_longer_in_lengths_that_leave_a_register_partly_empty(length, seen):
+    cost = ShapeCost(per_call_s=100, per_slot_s=10, per_pair_s=1, uneven_tokens=5)
+
+    assert cost.call_s(2, length) == 100 + 2 * length * (10 + seen)
+
+
+def test_an_image_is_a_slot_and_no_length():
+    device = DeviceCost(uneven_tokens=5)
+
+    assert estimate_cost(device, {}).uneven_tokens == 5
+    assert estimate_cost(device, {"image_size": 224, "patch_size": 16}).uneven_tokens == 0
+
+
 @pytest.mark.parametrize(("batch_size", "measured_s"), [(16, 0.00601), (1, 0.00058)])
 def test_the_estimate_is_near_what_amazon_published(batch_size, measured_s):
     assert estimate_cost(INF2, DISTILBERT).call_s(batch_size, 128) == pytest.approx(measured_s, rel=0.05)

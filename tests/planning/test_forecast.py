@@ -41,6 +41,14 @@ def test_fillers_count():
     assert two.padding_share == pytest.approx(31.5 / 531.5)  # half a batch of each on average
 
 
+def test_a_batch_that_goes_as_it_is_has_no_fillers():
+    """16 slots for 8 and 5 tokens, 4 for 3."""
+    cost = ShapeCost(partial_s=1.0)
+    made = forecast(Ladder((Shape(64, 4), Shape(64, 8))), make_sample([8, 5, 3]), LadderRequest(8, cost=cost))
+
+    assert made.padding_share == pytest.approx(1 - 16 / 20)
+
+
 def test_the_limit_is_one_of_the_shapes_of_the_bound():
     made = forecast(Ladder((Shape(1, 4), Shape(1, 99))), make_sample([2, 4] * 9), LadderRequest(99))
 
@@ -70,6 +78,8 @@ def test_an_item_takes_its_share_of_full_batches():
     rows = Sample(np.full(100, 8, np.int32), items_per_shard=1_000_000.0, shards=1_000)
 
     assert expect_item_s(rows, request) == pytest.approx(5.2 / 4, rel=1e-6)
+    alone = replace(request, cost=replace(cost, partial_s=3.0))
+    assert expect_item_s(rows, alone) == pytest.approx(5.2 / 4, rel=1e-6)
     ready = replace(request, ready=frozenset({Shape(1, 5)}))
     assert expect_item_s(rows, ready) == expect_item_s(rows, request)
     assert expect_item_s(make_sample([]), request) == 0.0

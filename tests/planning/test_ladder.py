@@ -19,6 +19,8 @@ from batchneuron.planning.ladder import (
     Sample,
     plan_ladder,
     plan_one_more,
+    predict_s,
+    predict_slots,
 )
 from batchneuron.planning.shapes import Shape
 
@@ -174,6 +176,27 @@ def test_a_shape_that_few_rows_meet_gets_a_small_batch():
     sizes = {shape.sequence_length: shape.batch_size for shape in ladder.shapes}
     assert sizes[16] == MAX_BATCH_ROWS
     assert sizes[128] <= 3
+
+
+def test_where_a_batch_need_not_be_full_few_rows_get_a_large_one():
+    """Five rows: a call of 1 s, 0.1 s for each of the eight slots of each, 0.5 s since it is not full."""
+    cost = ShapeCost(per_call_s=1.0, per_slot_s=0.1, partial_s=0.5)
+    sample, request = make_sample([8] * 5), LadderRequest(8, sequence_lengths=(8,), cost=cost)
+    ladder = plan_ladder(sample, request)
+
+    assert ladder.shapes == (Shape(MAX_BATCH_ROWS, 8),)
+    assert predict_slots(ladder, sample, request) == 40
+    assert predict_s(ladder, sample, request) == pytest.approx(1.0 + 5 * 0.8 + 0.5, rel=1e-2)
+
+
+def test_a_shape_more_must_save_what_its_partial_batches_cost():
+    sample = Sample(np.array([8, 16] * 50, np.int32), items_per_shard=20.0, shards=100)
+
+    def count_shapes(partial_s):
+        cost = ShapeCost(per_call_s=1.0, per_slot_s=0.1, partial_s=partial_s)
+        return len(plan_ladder(sample, LadderRequest(16, cost=cost)).shapes)
+
+    assert (count_shapes(1.0), count_shapes(20.0)) == (2, 1)
 
 
 def test_what_the_sample_missed_costs_little():

@@ -70,6 +70,34 @@ def test_a_partial_batch_is_filled_with_copies_of_its_first_row():
     assert executed.slots == 3 * 8 + 4 * 3
 
 
+@given(token_lists)
+def test_where_a_batch_need_not_be_full_it_goes_with_the_rows_it_has(tokens):
+    executables = load_all(LADDER, is_open=True)
+
+    executed = run(tokens, executables=executables)
+
+    seen = [batch["input_ids"] for batch in executables[0].seen]
+    assert sum(len(ids) for ids in seen) == len(tokens)
+    assert all(
+        len(ids) <= shape.batch_size
+        for ids in seen
+        for shape in LADDER.shapes
+        if ids.shape[1] == shape.sequence_length
+    )
+    assert executed.slots == sum(ids.size for ids in seen)
+    if tokens:
+        assert executed.outputs.stack(0).tolist() == [sum(ids) for ids in tokens]
+
+
+@pytest.mark.parametrize(("is_open", "lengths"), [(False, [8]), (True, [8, 3])])
+def test_an_item_moves_to_a_longer_shape_only_where_that_saves_a_batch(is_open, lengths):
+    executables = load_all(LADDER, is_open=is_open)
+
+    execute(make_items([[1] * 8, [2]], fill=FILL), LADDER, executables, 100, lambda _: None, spills=True)
+
+    assert [batch["input_ids"].shape[1] for batch in executables[0].seen] == lengths
+
+
 def test_batches_go_longest_shape_first_and_rows_in_order():
     executables = load_all(LADDER)
     tokens = [[1], [2] * 17, [3] * 4, [4], [5] * 9, [6] * 17, [7] * 3, [8] * 2, [9]]

@@ -22,21 +22,26 @@ def by_slot(ids, mask):
     return ((ids * mask).sum(axis=1) * 100 + np.arange(len(ids)),)
 
 
-@given(holed_tokens, st.booleans())
-def test_what_stays_keeps_its_slot_and_holes_hold_copies(rows, spills):
+@given(holed_tokens, st.booleans(), st.booleans())
+def test_what_stays_keeps_its_slot_and_holes_hold_copies(rows, spills, is_open):
     tokens = [ids for ids, _ in rows]
     is_hole = np.array([hole for _, hole in rows], dtype=bool)
     lengths = make_items(tokens).lengths
     batches = gather(lengths, LADDER, spills=spills)
-    whole = run_batches(make_items(tokens), batches, load_all(LADDER, by_slot), Follow())
+    before = load_all(LADDER, by_slot, is_open=is_open)
+    whole = run_batches(make_items(tokens), batches, before, Follow())
     staying = [ids for ids, hole in rows if not hole]
-    executables = load_all(LADDER, by_slot)
+    executables = load_all(LADDER, by_slot, is_open=is_open)
 
     left = run_batches(make_items(staying), punch(batches, is_hole), executables, Follow())
 
     if staying:
         assert sift(whole, is_hole).outputs.stack(0).tolist() == whole.outputs.stack(0)[~is_hole].tolist()
         assert left.outputs.stack(0).tolist() == whole.outputs.stack(0)[~is_hole].tolist()
+    sizes = [[seen["input_ids"].shape for seen in some[0].seen] for some in (before, executables)]
+    assert set(sizes[1]) <= set(sizes[0])
+    if not is_hole.any():
+        assert sizes[1] == sizes[0]
     real = {tuple(ids) for ids in staying}
     for batch in executables[0].seen:
         for ids, mask in zip(batch["input_ids"], batch["attention_mask"], strict=True):

@@ -51,12 +51,13 @@ def test_all_tokens_are_told_and_all_stages_timed():
     assert (predicted.seconds.decode_s, predicted.seconds.write_s) == (0.0, 0.0)
 
 
-@pytest.mark.parametrize("is_stable", [True, False])
-def test_the_backend_says_whether_left_overs_may_travel(is_stable, monkeypatch):
+@pytest.mark.parametrize(("is_stable", "fills"), [(True, True), (False, True), (True, False)])
+def test_left_overs_may_travel_where_bits_stay_and_batches_must_be_full(is_stable, fills, monkeypatch):
     facts = BackendFacts("x", "x", "x", {}, {}, 64, False, is_bit_stable_across_shapes=is_stable)
     opened = SimpleNamespace(open_encoder=lambda: None, open_reader=lambda schema: None)
     for name in ("open_task", "open_source", "open_store"):
         monkeypatch.setattr(module, name, lambda *_: opened)
     monkeypatch.setattr(module, "open_backend", lambda _: SimpleNamespace(facts=facts))
+    monkeypatch.setattr(module, "must_fill", lambda _: fills)
 
-    assert open_runner(ORDER, lambda _: None).spills is is_stable
+    assert open_runner(ORDER, lambda _: None).spills is (is_stable and fills)

@@ -118,7 +118,7 @@ def test_suspects_run_alone_in_their_shape_before_all_else():
 
     assert seen(runner) == ["bbcb", "dddd", "bg", "abcd", "efhe"]
     trials = [place for place in runner.pulse.places if place.stage == "execute"][:2]
-    assert trials == [Place(3, "execute", 1, 1, 3, 3), Place(3, "execute", 1, 3, 4, 4, row=4)]
+    assert trials == [Place(3, "execute", 1, 1, 3, 4), Place(3, "execute", 1, 3, 4, 4, row=4)]
     assert predicted.executed.slots == 2 * 9 + 4 * 3 + 4 * 3, "trials are not counted"
 
 

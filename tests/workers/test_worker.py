@@ -241,6 +241,23 @@ def test_it_says_ready_takes_shards_and_ends_when_told(monkeypatch):
     assert process.exitcode == 0
 
 
+@pytest.mark.parametrize(("is_exclusive", "code"), [(False, 0), (True, 17)])
+def test_a_worker_ends_at_once_unless_it_has_a_device_to_let_go_of(is_exclusive, code, monkeypatch):
+    monkeypatch.setattr(worker, "open_runner", lambda *_: FakeRunner())
+    core = Core(0, (list_cpus()[0],), is_exclusive=is_exclusive)
+
+    def child(connection):
+        worker.main(None, core, connection)
+        os._exit(17)  # stands for what Python does at the end of a process
+
+    process, ours = in_child(child)
+    assert isinstance(ours.recv(), WorkerReady)
+    ours.send(None)
+
+    process.join(5)
+    assert process.exitcode == code
+
+
 def test_a_runner_that_cannot_be_opened_is_reported_and_the_process_ends(monkeypatch):
     def open_runner(_order, _on_batch, _pulse):
         raise ModelError("AutoModel cannot load it", "/models/x")

@@ -55,7 +55,7 @@ LAYERS = [
         "workers.member",
     ],
     ["workers.worker_process"],
-    ["workers.crew", "workers.rebuild"],
+    ["workers.crew", "workers.rebuild", "workers.spawn"],
     ["workers.worker"],
     ["stages.runner"],
     ["workers.work_order", "ledger.leftover", "ledger.found", "ledger.finish"],

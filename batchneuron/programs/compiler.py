@@ -26,6 +26,7 @@ from batchneuron.backends.backend import Backend, CompileRequest, Core
 from batchneuron.errors import BatchNeuronError, CompileError
 from batchneuron.workers.events import Failure
 from batchneuron.workers.rebuild import rebuild_error
+from batchneuron.workers.spawn import start
 from batchneuron.workers.worker import attempt, own_process
 
 _TAIL_LINES = 15
@@ -141,7 +142,7 @@ def start_compiler(
         daemon=True,
         name=f"batchneuron-compile-{artifact.shape}",
     )
-    process.start()
+    start(process)
     theirs.close()
     return Compiler(artifact, lock, process, ours, scratch)
 

@@ -16,6 +16,7 @@ from batchneuron.backends.backend import Core
 from batchneuron.errors import BatchNeuronError, WorkerFailed
 from batchneuron.workers.events import Failure
 from batchneuron.workers.rebuild import rebuild_error
+from batchneuron.workers.spawn import start
 from batchneuron.workers.worker import DUMP_SIGNAL, attempt, leave, own_process
 
 _Result = TypeVar("_Result")
@@ -68,7 +69,7 @@ def _call_on(call: Callable[[], _Result], core: Core, name: str, limit_s: float 
     process = context.Process(
         target=_main, args=(call, core, theirs), daemon=True, name=f"batchneuron-{name}"
     )
-    process.start()
+    start(process)
     theirs.close()
     try:
         if not ours.poll(limit_s):

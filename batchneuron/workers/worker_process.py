@@ -23,6 +23,7 @@ from batchneuron.workers.case import Assignment
 from batchneuron.workers.crew import Death, Hand
 from batchneuron.workers.events import Event, Failure
 from batchneuron.workers.pulse import PULSE_BYTES, Place, Pulse
+from batchneuron.workers.spawn import start
 from batchneuron.workers.work_order import WorkOrder
 
 _GRACE_S = 5.0
@@ -102,7 +103,7 @@ class ProcessCrew:
         # still imports.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
-            process.start()
+            start(process)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         theirs.close()

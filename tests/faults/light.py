@@ -1,7 +1,8 @@
 """The command line with a tokenizer and a program of a few lines, so that a process starts in a second.
 
 Everything else is the real thing: plan, processes, pipes, parts, run folder. `python light.py run …` is
-`batchneuron run …`; a spawned worker imports this file as its parent's main module, and is light too.
+`batchneuron run …`; a spawned worker imports this file as its parent's main module, which is not hidden from
+it, and is light too.
 
     LIGHT_BEGUN=FILE     gets a line for each shard that a worker begins
     LIGHT_CLOCK=+3600    the wall clock is an hour fast; `jumps`: an hour off, now before, now behind
@@ -11,6 +12,7 @@ Everything else is the real thing: plan, processes, pipes, parts, run folder. `p
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import random
@@ -29,7 +31,9 @@ from batchneuron.stages.items import Items, Ragged, TaskItems, Tensor
 from batchneuron.stages.runner import Runner
 from batchneuron.stages.tokenize import Limit
 from batchneuron.tasks import text_classification
+from batchneuron.workers import spawn
 
+spawn.hide_main = contextlib.nullcontext
 CLASSES = 45
 _BATCH_S = 0.004
 _WEIGHTS = np.random.default_rng(0).normal(size=(256, CLASSES)).astype(np.float32)

@@ -62,6 +62,7 @@ class PoisonableExecutable:
 
     shape: Shape
     input_names = LightExecutable.input_names
+    least_rows = LightExecutable.least_rows
 
     def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         ids, mask = inputs

@@ -35,6 +35,7 @@ class CoreExecutable:
     runtime: Runtime
     shape: Shape
     input_names = LightExecutable.input_names
+    least_rows = LightExecutable.least_rows
 
     def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         core = self.runtime.cores[0]

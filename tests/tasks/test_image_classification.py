@@ -339,8 +339,10 @@ def test_a_broken_image_in_a_batch_leaves_the_others_as_they_are(batch_size, vit
 def test_paths_are_few_bytes_and_their_shards_are_small_all_the_same(vit, tmp_path):
     rows = pa.table({"id": range(1100), "picture": [f"{row}.png" for row in range(1100)]})
 
-    plan = make_plan(prepare(make_spec(tmp_path, vit, rows)))
-    wished = make_plan(prepare(make_spec(tmp_path, vit, rows, "output.shard_rows=1100")))
+    plan = make_plan(prepare(make_spec(tmp_path, vit, rows, "backend.kind=torch")))
+    wished = make_plan(
+        prepare(make_spec(tmp_path, vit, rows, "backend.kind=torch", "output.shard_rows=1100"))
+    )
 
     assert [shard.rows for shard in plan.shards] == [366, 367, 367]
     assert [str(shape) for shape in plan.ladder.shapes] == ["64x1"]

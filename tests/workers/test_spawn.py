@@ -1,4 +1,4 @@
-"""Spawned processes know nothing of the program that runs a job: no guard in a script, none of its imports."""
+"""Spawned processes know nothing of the program that runs a job, which needs no guard for them."""
 
 from __future__ import annotations
 

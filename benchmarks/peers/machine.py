@@ -46,9 +46,10 @@ def _time_product(left: object, right: object) -> float:
 
 
 def name_machine() -> str:
-    """Processor, cores, vector units, Python."""
+    """Processor, cores, vector units, Python; some hosts call all their processors `AMD EPYC`."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
-    model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+    said = {line.partition(":")[0].strip(): line.partition(":")[2].strip() for line in lines}
+    model = f"{said.get('model name', '')} (family {said.get('cpu family')}, model {said.get('model')})"
     cores = sum(line.startswith("processor") for line in lines)
     return f"{model}, {cores} cores, {' '.join(_list_units())}, Python {platform.python_version()}"
 

@@ -110,6 +110,7 @@ BANNED_NAMES = {"utils", "common", "helpers", "base", "manager", "core"}
 OWNERS = {
     "click": {"cli"},
     "multiprocess": {
+        "workers.spawn",
         "workers.aside",
         "programs.compile",
         "programs.compiler",

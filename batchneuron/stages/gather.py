@@ -1,8 +1,8 @@
 """Gather: the items of a whole shard to batches of static shapes.
 
 Pure. An item goes to the shortest shape that holds it. What is left over when its batches are full makes
-a partial batch, which is filled with copies; where an item has the same bits in every shape, it may travel
-in a longer one instead, if that takes fewer slots.
+a partial batch. Where such batches are filled with copies, and an item has the same bits in every shape, it
+may travel in a longer one instead, if that takes fewer slots.
 """
 
 from __future__ import annotations

@@ -7,14 +7,15 @@ imported is not imported, and held in memory, once for each worker.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Lock
-from types import ModuleType
 from typing import Any
 
-_starting = Lock()  # the main module is the whole program's, whichever of its threads runs a job
+from multiprocess import spawn
+
+_MAIN = "init_main_"
+_starting = Lock()  # multiprocess is the whole program's, whichever of its threads runs a job
 
 
 def start(process: Any) -> None:
@@ -25,10 +26,14 @@ def start(process: Any) -> None:
 
 @contextmanager
 def hide_main() -> Iterator[None]:
-    """An empty main module in place of the program's: multiprocess finds nothing to import."""
-    program = sys.modules["__main__"]
-    sys.modules["__main__"] = ModuleType("__main__")
+    """What multiprocess tells a new process says nothing of the program's main module."""
+    tell = spawn.get_preparation_data
+
+    def tell_less(name: str) -> dict[str, Any]:
+        return {key: value for key, value in tell(name).items() if not key.startswith(_MAIN)}
+
+    spawn.get_preparation_data = tell_less
     try:
         yield
     finally:
-        sys.modules["__main__"] = program
+        spawn.get_preparation_data = tell

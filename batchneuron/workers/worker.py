@@ -192,7 +192,9 @@ def leave(core: Core) -> None:
     the command waits for its last worker.
     """
     if not core.is_exclusive:
+        sys.stdout.flush()
         sys.stderr.flush()
+        ctypes.CDLL(None).fflush(None)  # what libraries in C have printed
         os._exit(0)
 
 

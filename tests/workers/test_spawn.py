@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from multiprocess import spawn
 
 from batchneuron.workers.spawn import start
 from tests.faults.harness import read_rows
@@ -50,16 +51,16 @@ def test_a_script_that_runs_a_job_needs_no_guard(classifier, rows_folder, tmp_pa
     assert read_rows(tmp_path / "out")["_row"].to_pylist() == list(range(42))
 
 
-def test_the_program_has_its_main_module_back_even_when_nothing_starts():
-    program, seen = sys.modules["__main__"], []
+def test_multiprocess_is_as_it_was_even_when_nothing_starts():
+    tell, seen = spawn.get_preparation_data, []
 
     def refuse():
-        seen.append(sys.modules["__main__"])
+        seen.append(spawn.get_preparation_data("x"))
         raise BlockingIOError("Resource temporarily unavailable")
 
     with pytest.raises(BlockingIOError):
         start(SimpleNamespace(start=refuse))
 
-    assert sys.modules["__main__"] is program
-    assert seen[0] is not program
-    assert not hasattr(seen[0], "__file__")
+    assert spawn.get_preparation_data is tell
+    assert seen[0]["name"] == "x"
+    assert not [key for key in seen[0] if "main" in key]

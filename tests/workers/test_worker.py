@@ -3,6 +3,8 @@
 import os
 import queue
 import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -256,6 +258,22 @@ def test_a_worker_ends_at_once_unless_it_has_a_device_to_let_go_of(is_exclusive,
 
     process.join(5)
     assert process.exitcode == code
+
+
+def test_what_was_printed_is_not_lost_when_a_worker_ends_at_once():
+    """Behind a pipe both Python and C keep what is printed until there is more of it."""
+    code = (
+        "import ctypes\n"
+        "from batchneuron.backends.backend import Core\n"
+        "from batchneuron.workers.worker import leave\n"
+        "print('python')\n"
+        "ctypes.CDLL(None).puts(b'c')\n"
+        "leave(Core(0))\n"
+    )
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+
+    assert (done.returncode, sorted(done.stdout.split())) == (0, ["c", "python"])
 
 
 def test_a_runner_that_cannot_be_opened_is_reported_and_the_process_ends(monkeypatch):

@@ -13,7 +13,7 @@ from typing import Any
 _LAYERS = ("num_hidden_layers", "n_layers", "n_layer", "num_layers")
 _WIDTHS = ("hidden_size", "dim", "d_model", "n_embd", "emb_dim")
 _BERT_BASE = (12, 768)
-EVEN_TOKENS = 16  # float32 of a vector register of AVX512
+_EVEN_TOKENS = 16  # float32 of a vector register of AVX512
 _PYRAMID_PATCH = 16  # pixels: what Swin and its like see most of their layers in
 
 
@@ -30,7 +30,7 @@ class DeviceCost:
     partial_s: float | None = None
     """What a batch with fewer rows than its shape costs beside them; None: it is filled up with copies."""
     uneven_tokens: int = 0
-    """As if each slot looked at so many more, in a shape whose length is no multiple of `EVEN_TOKENS`."""
+    """As if each slot looked at so many more, in a shape whose length is no multiple of `_EVEN_TOKENS`."""
     memory_bytes: int | None = None
     """For weights that lie there once per shape; None: they are shared, or memory is no limit."""
 
@@ -54,12 +54,12 @@ class ShapeCost:
     partial_s: float | None = None
     """For a batch that goes with the rows it has; None: each is filled up."""
     uneven_tokens: int = 0
-    """What each slot looks at beside the sequence, where that is no multiple of `EVEN_TOKENS`."""
+    """What each slot looks at beside the sequence, where that is no multiple of `_EVEN_TOKENS`."""
 
     def call_s(self, batch_size: int, sequence_length: int) -> float:
         """One batch of that shape."""
         slots, seen = batch_size * sequence_length, sequence_length
-        if sequence_length % EVEN_TOKENS:
+        if sequence_length % _EVEN_TOKENS:
             seen += self.uneven_tokens
         return self.per_call_s + slots * (self.per_slot_s + self.per_pair_s * seen)
 

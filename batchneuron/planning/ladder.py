@@ -186,7 +186,8 @@ def _price(rows: _Floats, shape: Shape, sample: Sample, request: LadderRequest) 
     if cost.partial_s is None:
         return counts * cost.call_s(shape.batch_size, shape.sequence_length)
     alone_s = cost.call_s(1, shape.sequence_length) - cost.per_call_s
-    return counts * cost.per_call_s + rows * alone_s + (1.0 - np.exp(-rows)) * cost.partial_s
+    partial_s = cost.partial_s if shape.batch_size > 1 else 0.0
+    return counts * cost.per_call_s + rows * alone_s + (1.0 - np.exp(-rows)) * partial_s
 
 
 def _list_shapes(edge: int, request: LadderRequest) -> list[Shape]:
@@ -236,7 +237,7 @@ def _rows_up_to(sample: Sample, edges: _Ints) -> _Floats:
 
 
 def _count_batches(rows: _Floats, batch_size: int, sample: Sample) -> _Floats:
-    """Batches that hold a shape's rows of one shard, the last one filled up: E[ceil(X / batch_size)].
+    """Batches that hold a shape's rows of one shard, the last one full or not: E[ceil(X / batch_size)].
 
     X, how many rows of a shard meet the shape, is Poisson with that mean. Where it spreads over several
     batches the last one is half full on average; below that its tails are summed. Where every row of the

@@ -32,7 +32,7 @@ class Place:
     hi: int = 0
     """Slots `lo` to `hi` of the batch, or those rows of the shard; all the others are left out."""
     size: int = 0
-    """Slots of the batch up to its last item, or rows of the shard."""
+    """Rows that the batch was gathered with, or rows of the shard."""
     row: int = -1
     """Place in the shard of the only row in hand; -1: there are several."""
 

@@ -23,6 +23,7 @@ peers get batches of 32, or 128 of short texts. "of limit": share of the best ma
 product of torch and numpy that the model's linear layers on real tokens came to; above 100 % where OpenVINO's
 own are faster than theirs. Memory is the proportional set size of all
 processes, at its peak. "set-up" is until work can begin; for batchneuron with its artifacts in place.
+batchneuron has two workers, with three shards each for long and short texts, and one each for the others.
 
 "agreement" is with the first variant of a workload: cosine of vectors, share of equal answers. minilm is the
 real all-MiniLM-L6-v2; the others have random weights, whose labels are nearly even, so that bfloat16 picks
@@ -41,6 +42,8 @@ def main() -> None:
     sections = [_METHOD]
     for report in reports:
         sections.append(_MACHINE.format(machine=report["machine"], **report["limit_gflops"]))
+        if "note" in report:
+            sections.append(report["note"] + "\n")
         for name in list_workloads(report):
             cells = [cell for cell in report["cells"] if cell["workload"] == name]
             sections.append(describe(name, cells, report["limit_gflops"]))

@@ -22,7 +22,6 @@ from batchneuron.backends import (
     openvino_cpu,
 )
 from batchneuron.backends.backend import CompileRequest
-from batchneuron.backends.cpu_memory import choose_layout, estimate_bytes
 from batchneuron.backends.openvino_cpu import OpenVinoBackend
 from batchneuron.backends.openvino_runtime import agrees, convert
 from batchneuron.backends.torch_eager import TorchBackend
@@ -232,17 +231,6 @@ def test_on_a_lean_machine_all_shapes_share_one_model(lean, artifact, request_):
         np.testing.assert_allclose(run(executable), run_torch(request_), rtol=0, atol=1e-5)
 
 
-def test_large_models_and_lean_machines_get_one_model_for_all_shapes():
-    minilm, bert_large = 90 << 20, 1_340 << 20
-
-    assert choose_layout(minilm, "bfloat16", is_open=False) == "static"
-    assert choose_layout(minilm, "bfloat16", is_open=True) == "dynamic"
-    assert choose_layout(bert_large, "bfloat16", is_open=False) == "dynamic"
-    static, dynamic = (estimate_bytes(minilm, "bfloat16", layout) for layout in ("static", "dynamic"))
-    assert 90 << 20 < dynamic < static / 2
-    assert estimate_bytes(minilm, "float32", "static") > static
-
-
 @pytest.mark.parametrize(("has_units", "shapes"), [(True, 8), (False, 32)])
 def test_without_matrix_units_shapes_stay_open_and_may_be_many(has_units, shapes, monkeypatch):
     monkeypatch.setattr(cpu_memory, "has_matrix_units", lambda: has_units)
@@ -252,17 +240,6 @@ def test_without_matrix_units_shapes_stay_open_and_may_be_many(has_units, shapes
     assert facts.max_shapes == shapes
     assert (facts.cost.compile_s < 0.05) is not has_units
     assert (facts.cost.partial_s is None) is has_units
-
-
-def test_a_machine_is_lean_by_its_size_not_by_what_is_free(tmp_path, monkeypatch):
-    from batchneuron.backends.cpu_memory import is_lean
-
-    monkeypatch.setattr(machine, "_CGROUP", tmp_path)
-    cpus = len(machine.list_cpus())
-    for per_cpu, expected in ((1 << 30, True), (2 << 30, False)):
-        (tmp_path / "memory.max").write_text(str(per_cpu * cpus))
-        (tmp_path / "memory.current").write_text(str(per_cpu * cpus))
-        assert is_lean() is (expected or machine.total_memory_bytes() < 1.5 * cpus * 2**30)
 
 
 @pytest.mark.parametrize(

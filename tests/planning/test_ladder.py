@@ -187,6 +187,8 @@ def test_where_a_batch_need_not_be_full_few_rows_get_a_large_one():
     assert ladder.shapes == (Shape(MAX_BATCH_ROWS, 8),)
     assert predict_slots(ladder, sample, request) == 40
     assert predict_s(ladder, sample, request) == pytest.approx(1.0 + 5 * 0.8 + 0.5, rel=1e-2)
+    single = replace(request, batch_size=1)
+    assert predict_s(plan_ladder(sample, single), sample, single) == pytest.approx(5 * 1.8)
 
 
 def test_a_shape_more_must_save_what_its_partial_batches_cost():
@@ -194,7 +196,7 @@ def test_a_shape_more_must_save_what_its_partial_batches_cost():
 
     def count_shapes(partial_s):
         cost = ShapeCost(per_call_s=1.0, per_slot_s=0.1, partial_s=partial_s)
-        return len(plan_ladder(sample, LadderRequest(16, cost=cost)).shapes)
+        return len(plan_ladder(sample, LadderRequest(16, batch_size=64, cost=cost)).shapes)
 
     assert (count_shapes(1.0), count_shapes(20.0)) == (2, 1)
 

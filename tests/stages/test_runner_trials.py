@@ -54,7 +54,7 @@ class Decoder:
         return Decoded(pa.table({"sum": [0] * rows}, schema=self.schema))
 
 
-def open_fake(encoder=None, task=None):
+def open_fake(encoder=None, task=None, *, is_open=False):
     table = pa.table({"text": pa.array(TEXTS, pa.string())})
     order = SimpleNamespace(
         ladder=LADDER,
@@ -65,7 +65,8 @@ def open_fake(encoder=None, task=None):
     )
     reader = SimpleNamespace(read=lambda _: ShardRows(table))
     encoder = encoder or WordEncoder()
-    return Runner(order, reader, encoder, task, load_all(LADDER), False, None, lambda _: None, Watching())
+    executables = load_all(LADDER, is_open=is_open)
+    return Runner(order, reader, encoder, task, executables, False, None, lambda _: None, Watching())
 
 
 def run(runner, case):
@@ -120,6 +121,14 @@ def test_suspects_run_alone_in_their_shape_before_all_else():
     trials = [place for place in runner.pulse.places if place.stage == "execute"][:2]
     assert trials == [Place(3, "execute", 1, 1, 3, 4), Place(3, "execute", 1, 3, 4, 4, row=4)]
     assert predicted.executed.slots == 2 * 9 + 4 * 3 + 4 * 3, "trials are not counted"
+
+
+def test_where_a_batch_need_not_be_full_a_suspect_has_as_many_rows_beside_it_as_before():
+    runner = open_fake(is_open=True)
+    predicted = run(runner, Case(suspects=Suspects("execute", 2, ((0, 1), (1, 3)))))
+
+    assert seen(runner) == ["eee", "ffh", "bg", "abcd", "efh"]
+    assert predicted.executed.slots == 2 * 9 + 4 * 3 + 3 * 3
 
 
 def test_the_guilty_are_left_out_with_all_their_items_and_the_others_keep_their_slots():
